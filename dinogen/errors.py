@@ -1,0 +1,13 @@
+"""The two kinds of failure that a user can cause, each shown as one plain line."""
+
+
+class DinogenError(Exception):
+    """Work that could not be done: the message names the thing, what is wrong and the remedy. Exit code 1."""
+
+    exit_code = 1
+
+
+class UsageError(DinogenError):
+    """A flag, key or value that cannot be right, found before any work began. Exit code 2."""
+
+    exit_code = 2

@@ -1,0 +1,93 @@
+"""Writing files whole or not at all."""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dinogen.errors import DinogenError
+
+
+def fsync_path(path: Path) -> None:
+    """Force a file, or a folder's list of names, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def plain_write_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals to write below `path` into a line that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DinogenError(f"{path}: the disk is full; free some space or choose another --output") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise DinogenError(f"{path}: no permission to write here; choose another --output") from error
+        if error.errno in (errno.EEXIST, errno.ENOTDIR):
+            raise DinogenError(f"{path}: a file stands where a folder is needed; choose another --output") from error
+        raise
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` to write to; it takes the name `path` only when the block succeeds.
+
+    Raises:
+        DinogenError: the disk is full or the folder cannot be written to. Nothing half-written is left.
+    """
+    temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
+    try:
+        with plain_write_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            fsync_path(temporary)
+            os.replace(temporary, path)
+            fsync_path(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Like `atomic_file`, for a folder: every file in it is synced before it takes its name.
+
+    `path` must not exist yet, unless it is an empty folder.
+    """
+    temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
+    try:
+        with plain_write_errors(path):
+            temporary.mkdir(parents=True)
+            yield temporary
+            for file in sorted(temporary.rglob("*")):
+                fsync_path(file)
+            fsync_path(temporary)
+            os.replace(temporary, path)
+            fsync_path(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_bytes(path: Path, payload: bytes) -> None:
+    """Write `payload` to `path` whole or not at all."""
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(payload)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON with sorted keys, whole or not at all. NaN and infinities are refused."""
+    write_bytes(path, (json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
+def make_output_folder(path: Path) -> Path:
+    """Create `path` with its parents, or say plainly why that cannot be."""
+    with plain_write_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path

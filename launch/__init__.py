@@ -1,0 +1,1 @@
+"""Thin commands: each parses its flags or config and calls one function."""
