@@ -1,0 +1,192 @@
+"""What can be set, one dataclass a concern; YAML and the command line fill them in (jsonargparse)."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dinogen.errors import UsageError
+
+
+@dataclass
+class TeacherConfig:
+    """The frozen network that looks at the images.
+
+    Args:
+        name: `tiny`, a hub id such as facebook/dinov2-base, or a folder; must be what the shards were packed with.
+        input_size: side of its input in pixels; default 32 for tiny (64 works too), 224 for others.
+        layers: tapped layers, counted from 1; default all of tiny, four evenly spaced ones of others.
+        levels: sides of the maps from coarse to fine; default 1, 2, 4 … up to the grid or 16.
+        fine_layers: layers with levels above 8×8 too; default the last one.
+        shard: split its parameters over the ranks: none, fsdp, or auto (from ViT-L up on several ranks).
+    """
+
+    name: str = "tiny"
+    input_size: int | None = None
+    layers: list[int] | None = None
+    levels: list[int] | None = None
+    fine_layers: list[int] | None = None
+    shard: Literal["none", "fsdp", "auto"] = "auto"
+
+
+@dataclass
+class GeneratorConfig:
+    """The network that is trained.
+
+    Args:
+        img_resolution: side of the finished images, a power of two from 4 to 1024.
+        z_dim: length of a latent.
+        w_dim: length of a style.
+        mapping_layers: layers of the mapping network.
+        channel_base: channels times resolution, before the cap.
+        channel_max: cap on the channels of a block.
+    """
+
+    img_resolution: int = 32
+    z_dim: int = 128
+    w_dim: int = 128
+    mapping_layers: int = 2
+    channel_base: int = 1024
+    channel_max: int = 128
+
+    def __post_init__(self) -> None:
+        size = self.img_resolution
+        if size & (size - 1) or not 4 <= size <= 1024:
+            below, above = 2 ** max(2, size.bit_length() - 1), 2 ** min(10, max(2, size.bit_length()))
+            raise UsageError(
+                f"generator.img_resolution {size} is not a power of two from 4 to 1024; take {below} or {above}"
+            )
+
+
+@dataclass
+class ObjectiveConfig:
+    """What the generator is trained by.
+
+    Args:
+        name: sinkhorn (matches distributions) or paired (the baseline: regression to randomly paired images).
+        temperatures: sinkhorn: entropic regularisation, each times the standard deviation of the cost.
+        iterations: sinkhorn: rounds of the solver.
+        self_term: sinkhorn: what the samples are pushed away from: masked (each other, the diagonal masked) or
+            independent (a second batch, at the price of drawing it).
+    """
+
+    name: Literal["sinkhorn", "paired"] = "sinkhorn"
+    temperatures: list[float] = field(default_factory=lambda: [0.05])
+    iterations: int = 3
+    self_term: Literal["masked", "independent"] = "masked"
+
+    def __post_init__(self) -> None:
+        if not self.temperatures or min(self.temperatures) <= 0:
+            raise UsageError(f"objective.temperatures {self.temperatures} must be positive, such as [0.05]")
+        require_positive("objective.iterations", self.iterations)
+
+
+@dataclass
+class ScheduleConfig:
+    """How the generator grows. Clock: thousands of real images seen by all ranks together (kimg).
+
+    Args:
+        start_resolution: side of the images in the first stage.
+        stage_kimg: length of each stage before the last, its fade-in included.
+        fade_kimg: length of the fade-in at the beginning of each stage but the first.
+    """
+
+    start_resolution: int = 4
+    stage_kimg: float = 20.0
+    fade_kimg: float = 10.0
+
+    def __post_init__(self) -> None:
+        require_positive("schedule.stage_kimg", self.stage_kimg)
+        if not 0 <= self.fade_kimg <= self.stage_kimg:
+            raise UsageError(
+                f"schedule.fade_kimg {self.fade_kimg} must lie between 0 and schedule.stage_kimg {self.stage_kimg}"
+            )
+
+
+@dataclass
+class TrainConfig:
+    """Length, batches, optimiser and what is written when.
+
+    Args:
+        total_kimg: end of training.
+        max_minutes: stop and save after so many minutes of this launch, whatever the schedule says.
+        batch_size: generated images a step, all ranks together.
+        real_batch_size: real images a step, all ranks together; this is what moves the clock.
+        batch_size_at: batch_size from a resolution on, as {128: 32}; the real batch shrinks in proportion.
+        gradient_accumulation_steps: batches whose gradients are averaged before the optimiser steps.
+        learning_rate: of Adam.
+        rampup_kimg: the learning rate grows linearly over this.
+        decay_kimg: the learning rate falls along a cosine to zero over this, at the end of total_kimg.
+        betas: of Adam.
+        clip_grad_norm: largest norm of the gradient.
+        ema_kimg: half-life of the averaged generator.
+        stored_pyramids_from: resolution from which the reals' stored pyramids are used; below it crops are reduced
+            to the stage's resolution and shown to the teacher. None: from the teacher's input size up.
+        checkpoint_kimg: a checkpoint every so often.
+        snapshot_kimg: a snapshot and pictures every so often.
+        log_kimg: scalars every so often.
+        workers: loader processes a rank.
+    """
+
+    total_kimg: float = 500.0
+    max_minutes: float | None = None
+    batch_size: int = 64
+    real_batch_size: int = 192
+    batch_size_at: dict[int, int] = field(default_factory=dict)
+    gradient_accumulation_steps: int = 1
+    learning_rate: float = 3e-3
+    rampup_kimg: float = 5.0
+    decay_kimg: float = 0.0
+    betas: tuple[float, float] = (0.0, 0.99)
+    clip_grad_norm: float = 10.0
+    ema_kimg: float = 6.0
+    stored_pyramids_from: int | None = None
+    checkpoint_kimg: float = 50.0
+    snapshot_kimg: float = 50.0
+    log_kimg: float = 2.0
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        for key in (
+            "total_kimg", "batch_size", "real_batch_size", "gradient_accumulation_steps", "learning_rate",
+            "clip_grad_norm", "ema_kimg", "checkpoint_kimg", "snapshot_kimg", "log_kimg",
+        ):  # fmt: skip
+            require_positive(f"train.{key}", getattr(self, key))
+        if self.max_minutes is not None:
+            require_positive("train.max_minutes", self.max_minutes)
+
+
+@dataclass
+class RunConfig:
+    """One training run.
+
+    Args:
+        data: folder of shards with their manifest.
+        output: the run's folder; running again with the same one goes on where it stopped.
+        seed: of everything random.
+        teacher: the frozen network that looks at the images.
+        generator: the network that is trained.
+        objective: what it is trained by.
+        schedule: how it grows.
+        train: length, batches, optimiser, writing.
+    """
+
+    data: str
+    output: str
+    seed: int = 0
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        start, end = self.schedule.start_resolution, self.generator.img_resolution
+        if start & (start - 1) or not 4 <= start <= end:
+            raise UsageError(
+                f"schedule.start_resolution {start} must be a power of two from 4 to generator.img_resolution {end}"
+            )
+
+
+def require_positive(key: str, value: float) -> None:
+    """Refuse a value that must be above zero."""
+    if not value > 0:
+        raise UsageError(f"{key} {value} must be above zero")

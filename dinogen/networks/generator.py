@@ -1,0 +1,70 @@
+"""The generator: one pass from a latent to an image."""
+
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from dinogen.networks.mapping import MappingNetwork
+from dinogen.networks.synthesis import SynthesisNetwork
+
+W_AVG_SAMPLES = 4096
+
+
+class Generator(nn.Module, PyTorchModelHubMixin):
+    """Latents to images. `Generator.from_pretrained(folder_or_hub_id)` opens a snapshot.
+
+    All blocks exist from the start, so that a stage changes no parameter's name or identity.
+
+    Args:
+        img_resolution: side of the finished images, a power of two from 4 up.
+        z_dim: length of a latent.
+        w_dim: length of a style.
+        mapping_layers: layers of the mapping network.
+        channel_base: channels times resolution, before the cap.
+        channel_max: cap on the channels of a block.
+        trained_resolution: what it draws unless told otherwise: the stage that a snapshot was taken at; None is the last.
+    """
+
+    def __init__(
+        self,
+        img_resolution: int = 32,
+        z_dim: int = 128,
+        w_dim: int = 128,
+        mapping_layers: int = 2,
+        channel_base: int = 1024,
+        channel_max: int = 128,
+        trained_resolution: int | None = None,
+    ):
+        super().__init__()
+        self.img_resolution = img_resolution
+        self.z_dim = z_dim
+        self.w_dim = w_dim
+        self.trained_resolution = trained_resolution or img_resolution
+        self.mapping = MappingNetwork(z_dim, w_dim, mapping_layers)
+        self.synthesis = SynthesisNetwork(w_dim, img_resolution, channel_base, channel_max)
+        self.register_buffer("w_avg", torch.zeros(w_dim))
+
+    def forward(
+        self, z: Tensor, resolution: int | None = None, alpha: float = 1.0, truncation_psi: float = 1.0
+    ) -> Tensor:
+        """Draw one image for each latent.
+
+        Args:
+            z: `[N, z_dim]`, standard normal.
+            resolution: side of the images; None takes the trained one.
+            alpha: fade-in of the last block, 0 to 1.
+            truncation_psi: 1 keeps all variety, 0 draws the average style.
+
+        Returns:
+            `[N, 3, resolution, resolution]`, nominally in [-1, 1], not clipped.
+        """
+        w = self.mapping(z)
+        if truncation_psi != 1:
+            w = self.w_avg.lerp(w, truncation_psi)
+        return self.synthesis(w, resolution or self.trained_resolution, alpha)
+
+    @torch.no_grad()
+    def update_w_avg(self) -> None:
+        """Set the average style that truncation pulls towards, from always the same latents."""
+        latents = torch.randn(W_AVG_SAMPLES, self.z_dim, generator=torch.Generator().manual_seed(0))
+        self.w_avg.copy_(self.mapping(latents.to(self.w_avg.device)).mean(dim=0))

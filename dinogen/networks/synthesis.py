@@ -1,0 +1,114 @@
+"""From a style to an image, block by block, each twice as large as the one before."""
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+FIRST_RESOLUTION = 4
+CHANNELS_PER_GROUP = 8
+
+
+def block_resolutions(img_resolution: int) -> list[int]:
+    """The resolutions of the blocks: 4, 8, 16 … `img_resolution`, which must be a power of two from 4 up."""
+    return [2**k for k in range(2, img_resolution.bit_length())]
+
+
+def upsample(x: Tensor) -> Tensor:
+    """Bilinear `[N, C, R, R]` → `[N, C, 2R, 2R]`."""
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+class ModulatedConv(nn.Module):
+    """3×3 convolution, group normalisation, then scale and shift by the style: each sample gets its own statistics."""
+
+    def __init__(self, in_channels: int, out_channels: int, w_dim: int):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
+        self.norm = nn.GroupNorm(math.gcd(out_channels, max(1, out_channels // CHANNELS_PER_GROUP)), out_channels, affine=False)
+        self.style = nn.Linear(w_dim, 2 * out_channels)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        scale, shift = self.style(w)[:, :, None, None].chunk(2, dim=1)
+        return F.leaky_relu(self.norm(self.conv(x)) * (1 + scale) + shift, 0.2)
+
+
+class ToRGB(nn.Module):
+    """1×1 convolution to three channels. Its weights start random: through the norms of a frozen encoder a constant
+    image would have exploding gradients."""
+
+    def __init__(self, in_channels: int):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, 3, kernel_size=1)
+        nn.init.normal_(self.conv.weight, std=0.3 / math.sqrt(in_channels))
+        nn.init.zeros_(self.conv.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class SynthesisBlock(nn.Module):
+    """`[N, in, R/2, R/2]` → `[N, out, R, R]` and its contribution to the image.
+
+    The first block (4×4) has no input: it draws its map from the style.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, w_dim: int, resolution: int):
+        super().__init__()
+        self.resolution = resolution
+        self.is_first = resolution == FIRST_RESOLUTION
+        if self.is_first:
+            self.start = nn.Linear(w_dim, out_channels * FIRST_RESOLUTION**2)
+            in_channels = out_channels
+        self.conv0 = ModulatedConv(in_channels, out_channels, w_dim)
+        self.conv1 = ModulatedConv(out_channels, out_channels, w_dim)
+        self.to_rgb = ToRGB(out_channels)
+
+    def forward(self, x: Tensor | None, w: Tensor) -> Tensor:
+        x = self.start(w).unflatten(1, (-1, FIRST_RESOLUTION, FIRST_RESOLUTION)) if self.is_first else upsample(x)
+        return self.conv1(self.conv0(x, w), w)
+
+
+class SynthesisNetwork(nn.Module):
+    """Styles to images, with images of all resolutions added up (StyleGAN2's skip generator, arXiv 1912.04958).
+
+    Args:
+        w_dim: length of a style.
+        img_resolution: resolution of the last block.
+        channel_base: channels times resolution, before the cap.
+        channel_max: the cap on channels.
+    """
+
+    def __init__(self, w_dim: int, img_resolution: int, channel_base: int, channel_max: int):
+        super().__init__()
+        self.blocks = nn.ModuleDict()
+        in_channels = 0
+        for resolution in block_resolutions(img_resolution):
+            channels = max(CHANNELS_PER_GROUP, min(channel_base // resolution, channel_max))
+            self.blocks[f"b{resolution}"] = SynthesisBlock(in_channels, channels, w_dim, resolution)
+            in_channels = channels
+
+    def forward(self, w: Tensor, resolution: int, alpha: float = 1.0) -> Tensor:
+        """Draw images.
+
+        Args:
+            w: `[N, w_dim]`, or `[N, blocks, w_dim]` for one style a block (style mixing).
+            resolution: side of the images; the blocks beyond it are left alone.
+            alpha: how much of the last block is seen, 0 to 1. At 0 the image is the enlarged one of the stage before.
+
+        Returns:
+            `[N, 3, resolution, resolution]`, nominally in [-1, 1], not clipped.
+        """
+        x, image = None, None
+        for index, block in enumerate(self.blocks.values()):
+            style = w if w.ndim == 2 else w[:, index]
+            x = block(x, style)
+            rgb = block.to_rgb(x)
+            fading = block.resolution == resolution and not block.is_first
+            if image is None:
+                image = rgb
+            else:
+                image = upsample(image) + (alpha * rgb if fading else rgb)
+            if block.resolution == resolution:
+                return image
+        raise ValueError(f"no block of resolution {resolution}")

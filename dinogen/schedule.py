@@ -1,0 +1,69 @@
+"""Where training stands: pure functions of `cur_nimg`, the number of real images seen by all ranks."""
+
+import math
+from dataclasses import dataclass
+
+from dinogen.config import RunConfig, ScheduleConfig, TrainConfig
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One moment of the generator's growth.
+
+    Args:
+        resolution: side of the images being trained.
+        alpha: how much of the newest block is seen, 0 to 1.
+    """
+
+    resolution: int
+    alpha: float
+
+
+def stage_at(cur_nimg: int, schedule: ScheduleConfig, img_resolution: int) -> Stage:
+    """The stage at a clock reading (Progressive GAN, arXiv 1710.10196, figure 2: fade in, then settle)."""
+    stages_done = int(cur_nimg / (schedule.stage_kimg * 1000))
+    resolution = min(schedule.start_resolution << min(stages_done, 16), img_resolution)
+    start = stage_start(resolution, schedule)
+    fade_nimg = schedule.fade_kimg * 1000
+    if resolution == schedule.start_resolution or fade_nimg == 0:
+        return Stage(resolution, 1.0)
+    return Stage(resolution, min(1.0, (cur_nimg - start) / fade_nimg))
+
+
+def stage_start(resolution: int, schedule: ScheduleConfig) -> float:
+    """The clock reading at which a stage begins, in images."""
+    return math.log2(resolution / schedule.start_resolution) * schedule.stage_kimg * 1000
+
+
+def batch_sizes_at(resolution: int, train: TrainConfig) -> tuple[int, int]:
+    """Generated and real images a step, all ranks together, at a stage's resolution."""
+    applying = [size for size in train.batch_size_at if size <= resolution]
+    batch_size = train.batch_size_at[max(applying)] if applying else train.batch_size
+    return batch_size, max(batch_size, train.real_batch_size * batch_size // train.batch_size)
+
+
+def learning_rate_at(cur_nimg: int, train: TrainConfig) -> float:
+    """Linear ramp-up, then constant, then a cosine to zero over the last `decay_kimg`."""
+    rate = train.learning_rate
+    if train.rampup_kimg:
+        rate *= min(1.0, (cur_nimg + 1) / (train.rampup_kimg * 1000))
+    if train.decay_kimg:
+        left = max(0.0, train.total_kimg * 1000 - cur_nimg) / (train.decay_kimg * 1000)
+        rate *= 0.5 - 0.5 * math.cos(math.pi * min(1.0, left))
+    return rate
+
+
+def ema_beta(nimg_per_step: int, train: TrainConfig) -> float:
+    """Decay of the averaged generator for a step over `nimg_per_step` images, from its half-life `ema_kimg`."""
+    return 0.5 ** (nimg_per_step / (train.ema_kimg * 1000))
+
+
+def uses_stored_pyramids(resolution: int, teacher_input_size: int, train: TrainConfig) -> bool:
+    """Whether reals come as stored pyramids at this stage, rather than as crops reduced to its resolution."""
+    threshold = train.stored_pyramids_from
+    return resolution >= (teacher_input_size if threshold is None else threshold)
+
+
+def stage_of_run(cur_nimg: int, config: RunConfig) -> Stage:
+    """`stage_at` for a whole config."""
+    return stage_at(cur_nimg, config.schedule, config.generator.img_resolution)
