@@ -11,3 +11,15 @@ class UsageError(DinogenError):
     """A flag, key or value that cannot be right, found before any work began. Exit code 2."""
 
     exit_code = 2
+
+
+class Stopped(DinogenError):
+    """Work that was asked to stop by a signal and saved what it had.
+
+    Args:
+        number: the signal; the exit code is 128 plus it, as shells expect.
+    """
+
+    def __init__(self, message: str, number: int):
+        super().__init__(message)
+        self.exit_code = 128 + number

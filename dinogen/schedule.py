@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from dinogen.config import RunConfig, ScheduleConfig, TrainConfig
 
+EMA_RAMPUP = 0.05
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -53,9 +55,14 @@ def learning_rate_at(cur_nimg: int, train: TrainConfig) -> float:
     return rate
 
 
-def ema_beta(nimg_per_step: int, train: TrainConfig) -> float:
-    """Decay of the averaged generator for a step over `nimg_per_step` images, from its half-life `ema_kimg`."""
-    return 0.5 ** (nimg_per_step / (train.ema_kimg * 1000))
+def ema_beta(cur_nimg: int, nimg_per_step: int, train: TrainConfig) -> float:
+    """Decay of the averaged generator for a step over `nimg_per_step` images, from its half-life `ema_kimg`.
+
+    Early on the half-life is a twentieth of the clock (StyleGAN2-ADA's ramp-up), so that the first pictures
+    are not averages over noise.
+    """
+    half_life = min(train.ema_kimg * 1000, cur_nimg * EMA_RAMPUP)
+    return 0.5 ** (nimg_per_step / max(half_life, 1e-8))
 
 
 def uses_stored_pyramids(resolution: int, teacher_input_size: int, train: TrainConfig) -> bool:

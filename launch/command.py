@@ -39,15 +39,17 @@ class CommandParser(ArgumentParser):
 
     def _nearest(self, key: str) -> str:
         known = {action.dest for action in self._actions} - {"help", "print_config", "print_shtab"}
-        in_flag_style = {name.replace("_", "-"): name for name in known if "." not in name}
-        # A key typed without its group ("total_kimg") is nearest to the same name inside one ("train.total_kimg").
-        leaves = {name.rsplit(".", 1)[-1]: name for name in known if "." in name}
-        candidates = {**leaves, **in_flag_style, **{name: name for name in known}}
-        found = difflib.get_close_matches(key, candidates, n=1, cutoff=0.5)
-        if not found:
+        wanted = key.replace("-", "_")
+
+        def likeness(name: str) -> float:
+            # A key typed without its group, or with a wrong one, is still nearest to the same name inside another.
+            pairs = [(wanted, name), (wanted.rsplit(".", 1)[-1], name.rsplit(".", 1)[-1])]
+            return sum(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
+
+        best = max(known, key=likeness)
+        if likeness(best) < 1.0:
             return "; see --help for the known ones"
-        name = candidates[found[0]]
-        return f"; did you mean '{name if '.' in name else name.replace('_', '-')}'?"
+        return f"; did you mean '{best if '.' in best else best.replace('_', '-')}'?"
 
 
 def run_command(parser: CommandParser, work: Callable[[Namespace], None], argv: list[str] | None = None) -> int:

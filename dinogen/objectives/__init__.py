@@ -1,0 +1,15 @@
+"""What the generator is trained by: one file each, one interface."""
+
+from dinogen.config import ObjectiveConfig
+from dinogen.objectives.base import Objective, ObjectiveResult
+from dinogen.objectives.paired import PairedRegression
+from dinogen.objectives.sinkhorn import SinkhornDrift
+
+__all__ = ["Objective", "ObjectiveResult", "make_objective"]
+
+
+def make_objective(config: ObjectiveConfig) -> Objective:
+    """The objective that a config names."""
+    if config.name == "paired":
+        return PairedRegression()
+    return SinkhornDrift(tuple(config.temperatures), config.iterations)

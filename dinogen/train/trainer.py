@@ -1,0 +1,303 @@
+"""The trainer: everything a run consists of, one step of it, and the loop."""
+
+import signal
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+
+from dinogen.config import RunConfig
+from dinogen.data.loader import Batch, LoaderState, ShardLoader
+from dinogen.distributed import any_rank, gather_rows
+from dinogen.errors import DinogenError, UsageError
+from dinogen.files import atomic_folder
+from dinogen.images import to_float
+from dinogen.networks import Generator
+from dinogen.objectives import make_objective
+from dinogen.pyramid import Pyramid, complete
+from dinogen.schedule import (
+    Stage,
+    batch_sizes_at,
+    ema_beta,
+    learning_rate_at,
+    stage_of_run,
+    uses_stored_pyramids,
+)
+from dinogen.teacher import make_teacher, shard_teacher, wants_sharding
+from dinogen.train import checkpoint as checkpoints
+from dinogen.train.ema import make_ema, update_ema
+from dinogen.train.monitor import Monitor
+from dinogen.train.run_folder import RunFolder
+
+PROCESS_GROUP_TIMEOUT = timedelta(minutes=10)  # a dead rank must not hold the others for ever
+
+
+class Trainer:
+    """A training run on this rank.
+
+    Args:
+        config: the merged config.
+
+    Raises:
+        UsageError, DinogenError: the config, the data or the run's folder do not fit together.
+    """
+
+    def __init__(self, config: RunConfig):
+        self.config = config
+        self.accelerator = Accelerator(
+            cpu=not torch.cuda.is_available(),
+            gradient_accumulation_steps=config.train.gradient_accumulation_steps,
+            kwargs_handlers=[
+                # Blocks beyond the current stage have no gradient.
+                DistributedDataParallelKwargs(find_unused_parameters=True),
+                InitProcessGroupKwargs(timeout=PROCESS_GROUP_TIMEOUT),
+            ],
+        )
+        self.device = self.accelerator.device
+        self.is_main = self.accelerator.is_main_process
+        self.rank = self.accelerator.process_index
+        self.world_size = self.accelerator.num_processes
+        self.check_batches_divide()
+        self.folder_of_data = Path(config.data)
+        self.folder = RunFolder(Path(config.output))
+        self.folder.check_same_generator(config)
+
+        self.teacher = self.make_teacher()
+        self.objective = make_objective(config.objective)
+        torch.manual_seed(config.seed)
+        network = Generator(**vars(config.generator)).to(self.device)
+        self.G_ema = make_ema(network)
+        optimizer = torch.optim.Adam(network.parameters(), lr=config.train.learning_rate, betas=config.train.betas)
+        self.G, self.optimizer = self.accelerator.prepare(network, optimizer)
+        # All ranks draw the latents of the whole batch and keep their share: the run does not depend on their number.
+        self.latent_rng = torch.Generator().manual_seed(config.seed)
+        self.cur_nimg = 0
+        self.cur_step = 0
+        loader_state = self.resume() or LoaderState(0, 0)
+        self.loader = ShardLoader(
+            Path(config.data),
+            self.teacher.spec,
+            seed=config.seed,
+            rank=self.rank,
+            world_size=self.world_size,
+            workers=config.train.workers,
+            state=loader_state,
+        )
+        self.signal_received: int | None = None
+
+    @property
+    def network(self) -> Generator:
+        """The generator without accelerate's wrapping."""
+        return self.accelerator.unwrap_model(self.G)
+
+    @property
+    def stage(self) -> Stage:
+        return stage_of_run(self.cur_nimg, self.config)
+
+    def check_batches_divide(self) -> None:
+        """Every rank takes an equal share of every batch."""
+        sizes = {size for r in (4, *self.config.train.batch_size_at) for size in batch_sizes_at(r, self.config.train)}
+        for size in sizes:
+            if size % self.world_size or size < 2:
+                raise UsageError(
+                    f"train: a batch of {size} cannot be shared by {self.world_size} ranks, two images at least; "
+                    f"take a multiple of {self.world_size}"
+                )
+
+    def make_teacher(self):
+        settings = vars(self.config.teacher).copy()
+        mode = settings.pop("shard")
+        teacher = make_teacher(**settings).to(self.device)
+        if wants_sharding(teacher, mode, self.world_size) and self.world_size > 1:
+            shard_teacher(teacher, init_device_mesh(self.device.type, (self.world_size,)))
+        return teacher
+
+    # ---- the loop
+
+    def train(self) -> Path:
+        """Train until `total_kimg`, `max_minutes` or a signal; save; return the last snapshot.
+
+        Raises:
+            DinogenError: the loss stopped being finite, or a checkpoint could not be written.
+        """
+        train = self.config.train
+        deadline = time.monotonic() + train.max_minutes * 60 if train.max_minutes else float("inf")
+        if self.is_main:
+            self.folder.prepare(self.config, self.describe_devices())
+        self.listen_for_signals()
+        with Monitor(self) as monitor:
+            while self.cur_nimg < train.total_kimg * 1000:
+                before = self.cur_nimg
+                for batch, stage in self.one_stage():
+                    monitor.record(self.train_step(batch, stage), stage)
+                    stopping = any_rank(time.monotonic() > deadline or self.signal_received is not None, self.device)
+                    finished = self.cur_nimg >= train.total_kimg * 1000
+                    if self.crossed(before, train.log_kimg) or stopping or finished:
+                        monitor.log_scalars(stage)
+                    if self.crossed(before, train.snapshot_kimg) and not (stopping or finished):
+                        monitor.show_pictures()
+                        self.save_snapshot()
+                    if self.crossed(before, train.checkpoint_kimg) and not (stopping or finished):
+                        self.save()
+                    before = self.cur_nimg
+                    if stopping or finished:
+                        break
+                if stopping:
+                    break
+            self.save()
+            monitor.show_pictures()
+            return self.save_snapshot()
+
+    def crossed(self, before: int, kimg: float) -> bool:
+        """Whether the clock has just passed a multiple of so many kimg."""
+        return int(before / (kimg * 1000)) != int(self.cur_nimg / (kimg * 1000))
+
+    def one_stage(self) -> Iterator[tuple[Batch, Stage]]:
+        """Batches, until the resolution changes."""
+        resolution = self.stage.resolution
+        stored = uses_stored_pyramids(resolution, self.teacher.spec.input_size, self.config.train)
+        batches = self.loader.batches(
+            batch_sizes_at(resolution, self.config.train)[1],
+            image_resolution=None if stored else resolution,
+            pyramid=stored,
+        )
+        for batch in batches:
+            yield batch, self.stage
+            if self.stage.resolution != resolution:
+                return
+
+    # ---- one step
+
+    def train_step(self, batch: Batch, stage: Stage) -> dict[str, Tensor]:
+        """Draw, look, compare, learn. Returns scalars to log, still on the device."""
+        train = self.config.train
+        batch_size, real_batch_size = batch_sizes_at(stage.resolution, train)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate_at(self.cur_nimg, train)
+        with self.accelerator.accumulate(self.G):
+            result = self.compare(batch, stage, batch_size)
+            self.accelerator.backward(result.loss)
+            statistics = {"loss": result.loss.detach(), **result.statistics}
+            if self.accelerator.sync_gradients:
+                norm = self.accelerator.clip_grad_norm_(self.network.parameters(), train.clip_grad_norm)
+                statistics["gradient_norm"] = norm.detach()
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        self.cur_nimg += real_batch_size
+        self.cur_step += 1
+        if self.accelerator.sync_gradients:
+            nimg = real_batch_size * train.gradient_accumulation_steps
+            update_ema(self.G_ema, self.network, ema_beta(self.cur_nimg, nimg, train))
+        return statistics
+
+    def compare(self, batch: Batch, stage: Stage, batch_size: int):
+        """The objective's verdict on freshly drawn images."""
+        real = self.real_pyramid(batch)
+        images = self.G(self.latents(batch_size), stage.resolution, stage.alpha)
+        with self.accelerator.autocast():
+            generated = self.teacher(images)
+        other = None
+        if self.config.objective.name == "sinkhorn" and self.config.objective.self_term == "independent":
+            with torch.no_grad(), self.accelerator.autocast():
+                other = self.teacher(self.network(self.latents(batch_size), stage.resolution, stage.alpha))
+        return self.objective(generated, real, other)
+
+    def latents(self, batch_size: int) -> Tensor:
+        """This rank's share of the whole batch's latents, `[batch_size / ranks, z_dim]`."""
+        z = torch.randn(batch_size, self.config.generator.z_dim, generator=self.latent_rng)
+        return z.chunk(self.world_size)[self.rank].to(self.device)
+
+    @torch.no_grad()
+    def real_pyramid(self, batch: Batch) -> Pyramid:
+        """The reals' pyramid: as stored, or computed from crops that are as coarse as the stage's images."""
+        if batch.pyramid is not None:
+            stored = {name: level.to(self.device, non_blocking=True) for name, level in batch.pyramid.items()}
+            return complete(stored, self.teacher.spec)
+        with self.accelerator.autocast():
+            return self.teacher(to_float(batch.images.to(self.device, non_blocking=True)))
+
+    # ---- saving and going on
+
+    def save(self) -> None:
+        """Write a checkpoint: the first rank writes, all learn whether it could."""
+        random_states = gather_rows(checkpoints.random_states(self.device)[None].to(self.device)).cpu()
+        error: DinogenError | None = None
+        if self.is_main:
+            try:
+                self.write_checkpoint(random_states)
+            except DinogenError as caught:
+                error = caught
+        if any_rank(error is not None, self.device):
+            raise error or DinogenError("the first rank could not save a checkpoint; its message says why")
+
+    def write_checkpoint(self, random_states: Tensor) -> None:
+        scaler = self.accelerator.scaler
+        checkpoints.save_checkpoint(
+            self.folder.checkpoints,
+            self.cur_nimg,
+            tensors={
+                "generator": self.network.state_dict(),
+                "ema": self.G_ema.state_dict(),
+                "optimizer": checkpoints.optimizer_tensors(self.optimizer.optimizer, self.network),
+                "random": {"latents": self.latent_rng.get_state(), "ranks": random_states},
+            },
+            state={
+                "cur_step": self.cur_step,
+                "loader": vars(self.loader.state),
+                "world_size": self.world_size,
+                "scaler": scaler.state_dict() if scaler is not None else None,
+            },
+        )
+
+    def resume(self) -> LoaderState | None:
+        """Go on from the last complete checkpoint; returns the loader's state there, None for a new run."""
+        found = checkpoints.list_checkpoints(self.folder.checkpoints)
+        if not found:
+            return None
+        tensors, state = checkpoints.load_checkpoint(found[-1])
+        self.network.load_state_dict(tensors["generator"])
+        self.G_ema.load_state_dict(tensors["ema"])
+        checkpoints.restore_optimizer(self.optimizer.optimizer, self.network, tensors["optimizer"])
+        self.latent_rng.set_state(tensors["random"]["latents"])
+        if state["world_size"] == self.world_size:
+            checkpoints.restore_random_states(tensors["random"]["ranks"][self.rank], self.device)
+        if self.accelerator.scaler is not None and state["scaler"]:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.cur_nimg, self.cur_step = state["cur_nimg"], state["cur_step"]
+        self.accelerator.print(f"Going on from {found[-1]} ({self.cur_nimg / 1000:.1f} kimg).")
+        return LoaderState(**state["loader"])
+
+    def save_snapshot(self) -> Path:
+        """Write the averaged generator as it draws now; the first rank writes."""
+        stage = self.stage
+        target = self.folder.snapshots / f"kimg{self.cur_nimg / 1000:010.3f}"
+        self.G_ema.update_w_avg()
+        if self.is_main and not target.exists():
+            settings = vars(self.config.generator) | {"trained_resolution": stage.resolution}
+            with atomic_folder(target) as temporary:
+                self.G_ema.save_pretrained(temporary, config=settings)
+        self.accelerator.wait_for_everyone()
+        return target
+
+    # ---- surroundings
+
+    def listen_for_signals(self) -> None:
+        """SIGINT and SIGTERM finish the step and save; a second SIGINT leaves at once."""
+
+        def note(number: int, frame: object) -> None:
+            if self.signal_received is not None and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self.signal_received = number
+
+        signal.signal(signal.SIGTERM, note)
+        signal.signal(signal.SIGINT, note)
+
+    def describe_devices(self) -> dict:
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
+        return {"ranks": self.world_size, "device": name, "mixed_precision": self.accelerator.mixed_precision}

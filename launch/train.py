@@ -1,0 +1,52 @@
+"""Grow a generator on shards.
+
+Under `accelerate launch -m launch.train …` (or torchrun) it runs on as many processes as that starts.
+"""
+
+import sys
+
+from jsonargparse import Namespace
+
+from launch.command import CommandParser, run_command, say_done
+
+
+def build_parser() -> CommandParser:
+    from dinogen.config import RunConfig
+
+    parser = CommandParser(
+        "train",
+        "Grow a generator on shards until it draws what the teacher sees in them. Run the same command again to go on "
+        "where it stopped. Presets: configs/*.yaml.",
+        epilog="Example: dinogen train --config configs/faces32.yaml --data shards --output runs/faces --seed 1",
+    )
+    parser.add_class_arguments(RunConfig)
+    return parser
+
+
+def work(args: Namespace) -> None:
+    from dinogen.config import RunConfig
+    from dinogen.errors import Stopped
+
+    values = build_parser().instantiate(args).as_dict()
+    config = RunConfig(**{key: values[key] for key in RunConfig.__dataclass_fields__})
+
+    from dinogen.train.trainer import Trainer  # after the config was checked: it takes seconds to import
+
+    trainer = Trainer(config)
+    snapshot = trainer.train()
+    if trainer.signal_received:
+        raise Stopped(
+            f"asked to stop (signal {trainer.signal_received}): saved at {trainer.cur_nimg / 1000:.1f} kimg in "
+            f"{config.output}; run the same command again to go on",
+            trainer.signal_received,
+        )
+    if trainer.is_main:
+        say_done(snapshot, f"dinogen sample --model {config.output} --count 64 --output {config.output}/samples")
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_command(build_parser(), work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,205 @@
+"""The Sinkhorn drift: against a slow float64 reference, its symmetries, and a toy where it must keep both modes."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from dinogen.config import ObjectiveConfig
+from dinogen.objectives import make_objective
+from dinogen.objectives.sinkhorn import Problems, SinkhornDrift, group_by_width, transport_plan
+
+
+def problems(features: Tensor, maps: int = 1) -> Problems:
+    """`[L, N, C]` as the locations of `maps` maps of equal size."""
+    of_map = torch.arange(maps).repeat_interleave(len(features) // maps)
+    return Problems(features, [f"map{m}" for m in range(maps)], of_map)
+
+
+# ---- a reference written from the formulas, one sample at a time
+
+
+def reference_targets(h: Tensor, p: Tensor, temperature: float, iterations: int, masked: bool) -> Tensor:
+    """Barycentric targets of every h `[N, C]` among p `[M, C]`, by scaling a float64 kernel matrix."""
+    n, m = len(h), len(p)
+    allowed = [(i, j) for i in range(n) for j in range(m) if not (masked and i == j)]
+    cost = {(i, j): float(((h[i] - p[j]) ** 2).sum()) for i, j in allowed}
+    values = torch.tensor(list(cost.values()), dtype=torch.float64)
+    epsilon = temperature * float(values.std(unbiased=False))
+    kernel = torch.zeros(n, m, dtype=torch.float64)
+    for i in range(n):
+        smallest = min(cost[i, j] for j in range(m) if (i, j) in cost)  # a row's factor changes no plan
+        for j in range(m):
+            if (i, j) in cost:
+                kernel[i, j] = math.exp(-(cost[i, j] - smallest) / epsilon)
+    smallest_of_row = torch.tensor([min(cost[i, j] for j in range(m) if (i, j) in cost) for i in range(n)]).double()
+    # The iteration starts from u = 1 on the unscaled kernel; undo the rows' factor there.
+    u = torch.exp((smallest_of_row.min() - smallest_of_row) / epsilon)
+    for _ in range(iterations):
+        v = (1 / m) / (kernel.T @ u)
+        u = (1 / n) / (kernel @ v)
+    plan = u[:, None] * kernel * v[None, :]
+    return n * plan @ p
+
+
+def reference_drift(h, p, q, temperatures, iterations, maps):
+    """V, and the scale and raw norm of each map, for lists of problems `[L, N, C]`."""
+    masked = q is None
+    q = h if masked else q
+    per_map = len(h) // maps
+    drifts, scales, norms = [], [], []
+    for m in range(maps):
+        locations = range(m * per_map, (m + 1) * per_map)
+        distances = []
+        for location in locations:
+            to_p = torch.cdist(h[location], p[location])
+            to_q = torch.cdist(h[location], q[location])
+            of_q = to_q[~torch.eye(len(to_q), dtype=torch.bool)] if masked else to_q
+            distances.append((to_p.mean() + of_q.mean()) / 2)
+        scale = math.sqrt(h.shape[2]) / torch.stack(distances).mean()
+        total, norm = 0, 0
+        for temperature in temperatures:
+            moves = [
+                reference_targets(h[at], p[at], temperature, iterations, False)
+                - reference_targets(h[at], q[at], temperature, iterations, masked)
+                for at in locations
+            ]
+            moves = torch.stack(moves)
+            rms = moves.square().mean().sqrt()
+            total = total + moves / rms
+            norm = norm + rms * scale / len(temperatures)
+        drifts.append(total)
+        scales.append(scale)
+        norms.append(norm)
+    return torch.cat(drifts), torch.stack(scales), torch.stack(norms)
+
+
+@pytest.mark.parametrize("independent", [False, True])
+@pytest.mark.parametrize("temperatures", [(0.5,), (0.2, 1.0)])
+def test_drift_equals_the_reference(independent, temperatures):
+    rng = torch.Generator().manual_seed(1)
+    h = torch.randn(4, 6, 3, generator=rng, dtype=torch.float64)
+    p = torch.randn(4, 9, 3, generator=rng, dtype=torch.float64) * 1.5 + 0.3
+    q = torch.randn(4, 5, 3, generator=rng, dtype=torch.float64) if independent else None
+    expected = reference_drift(h, p, q, temperatures, iterations=3, maps=2)
+    objective = SinkhornDrift(temperatures, iterations=3)
+    found = objective.drift(
+        problems(h.float(), 2), problems(p.float(), 2), problems(q.float(), 2) if independent else None
+    )
+    for ours, reference in zip(found[:3], expected):
+        torch.testing.assert_close(ours.double(), reference, rtol=2e-4, atol=2e-4)
+
+
+def test_a_long_iteration_reaches_the_marginals():
+    cost = torch.rand(2, 5, 8) * 3
+    plan = transport_plan(cost, torch.full((2, 1, 1), 0.3), iterations=300)
+    torch.testing.assert_close(plan.sum(2), torch.ones(2, 5))
+    torch.testing.assert_close(plan.sum(1), torch.full((2, 8), 5 / 8), rtol=1e-4, atol=1e-4)
+
+
+# ---- symmetry
+
+
+def raw_drift_norm(h: Tensor, p: Tensor, q: Tensor) -> float:
+    return float(SinkhornDrift((1.0,), 20).drift(problems(h), problems(p), problems(q))[2])
+
+
+def test_same_distributions_move_nothing_beyond_sampling_error():
+    def cloud(seed: int, count: int) -> Tensor:
+        return torch.randn(1, count, 8, generator=torch.Generator().manual_seed(seed))
+
+    h, p, q = cloud(0, 400), cloud(1, 400), cloud(2, 400)
+    assert raw_drift_norm(h, p, q) < 0.1 * raw_drift_norm(h, p + 2, q)
+
+
+def test_more_samples_bring_the_displacement_of_equal_distributions_nearer_to_zero():
+    def norm(count: int) -> float:
+        sets = [torch.randn(1, count, 2, generator=torch.Generator().manual_seed(k)) for k in range(3)]
+        return raw_drift_norm(*sets)
+
+    assert norm(1500) < 0.5 * norm(30)
+
+
+def test_swapping_the_roles_of_real_and_generated_negates_the_drift():
+    h, p, q = (torch.randn(3, 20, 4) * scale for scale in (1, 2, 1))
+    there = SinkhornDrift().drift(problems(h), problems(p), problems(q))[0]
+    back = SinkhornDrift().drift(problems(h), problems(q), problems(p))[0]
+    torch.testing.assert_close(there, -back)
+
+
+def test_the_drift_has_unit_rms_on_every_map_whatever_the_features_scale():
+    h, p = torch.randn(4, 16, 8), torch.randn(4, 32, 8)
+    factor = torch.tensor([1.0, 1.0, 1000.0, 1000.0])[:, None, None]
+    drift, scale, *_ = SinkhornDrift().drift(problems(h * factor, 2), problems(p * factor, 2), None)
+    torch.testing.assert_close(drift[:2].square().mean(), torch.tensor(1.0))
+    torch.testing.assert_close(drift[2:].square().mean(), torch.tensor(1.0))
+    torch.testing.assert_close(
+        SinkhornDrift().drift(problems(h * factor, 2), problems(p * factor, 2), None)[1] * torch.tensor([1.0, 1000.0]),
+        SinkhornDrift().drift(problems(h, 2), problems(p, 2), None)[1],
+    )
+    assert scale[0] > 100 * scale[1]
+
+
+def test_descending_the_loss_moves_features_along_the_drift():
+    h = torch.randn(1, 12, 4, requires_grad=True)
+    p = torch.randn(1, 30, 4) + 1
+    objective = SinkhornDrift()
+    objective.drift_loss(problems(h), problems(p), None)[0].sum().backward()
+    drift = objective.drift(problems(h.detach()), problems(p), None)[0]
+    cosine = torch.cosine_similarity(-h.grad.flatten(), drift.flatten(), dim=0)
+    torch.testing.assert_close(cosine, torch.tensor(1.0))
+
+
+def test_constant_features_give_a_finite_loss():
+    pyramid = {"cls": torch.ones(8, 4, requires_grad=True), "l1_2x2": torch.zeros(8, 4, 2, 2, requires_grad=True)}
+    real = {name: torch.ones_like(level.detach()) for name, level in pyramid.items()}
+    result = SinkhornDrift()(pyramid, real)
+    result.loss.backward()
+    assert result.loss.isfinite() and all(level.grad.isfinite().all() for level in pyramid.values())
+
+
+def test_maps_count_equally_whatever_their_size_and_width():
+    pyramid = {"cls": torch.randn(6, 8), "l1_4x4": torch.randn(6, 8, 4, 4), "rgb_2x2": torch.randn(6, 3, 2, 2)}
+    grouped = group_by_width(pyramid)
+    assert [(group.names, tuple(group.features.shape)) for group in grouped] == [
+        (["cls", "l1_4x4"], (17, 6, 8)),
+        (["rgb_2x2"], (4, 6, 3)),
+    ]
+    torch.testing.assert_close(grouped[0].features[1 + 7], pyramid["l1_4x4"][:, :, 1, 3])
+    real = {name: torch.randn_like(level) for name, level in pyramid.items()}
+    torch.testing.assert_close(SinkhornDrift()(pyramid, real).loss, torch.tensor(1.0))
+
+
+# ---- the toy: points must flow onto two modes and keep both
+
+
+def flow(name: str, steps: int = 400) -> Tensor:
+    """Points `[256, 2]` that start in one spot, trained directly by an objective towards two modes at x = ±2."""
+    rng = torch.Generator().manual_seed(0)
+    points = torch.nn.Parameter(torch.randn(256, 2, generator=rng) * 0.1)
+    objective = make_objective(ObjectiveConfig(name=name))
+    optimizer = torch.optim.Adam([points], lr=0.02)
+    for _ in range(steps):
+        side = torch.randint(0, 2, (256, 1), generator=rng) * 2.0 - 1
+        real = torch.cat([2 * side, torch.zeros(256, 1)], dim=1) + 0.2 * torch.randn(256, 2, generator=rng)
+        optimizer.zero_grad()
+        objective({"cls": points}, {"cls": real}).loss.backward()
+        optimizer.step()
+    return points.detach()
+
+
+def share_at_modes(points: Tensor) -> tuple[float, float]:
+    modes = torch.tensor([[-2.0, 0.0], [2.0, 0.0]])
+    at = torch.cdist(points, modes) < 0.7
+    return at[:, 0].float().mean().item(), at[:, 1].float().mean().item()
+
+
+def test_points_flow_onto_two_modes_and_keep_both():
+    left, right = share_at_modes(flow("sinkhorn"))
+    assert left > 0.4 and right > 0.4
+
+
+def test_the_paired_baseline_ends_between_the_modes():
+    left, right = share_at_modes(flow("paired"))
+    assert left + right < 0.05
