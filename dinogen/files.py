@@ -44,9 +44,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
         DinogenError: the disk is full or the folder cannot be written to. Nothing half-written is left.
     """
     temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
+    make_output_folder(path.parent)
     try:
         with plain_write_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
             fsync_path(temporary)
             os.replace(temporary, path)

@@ -55,20 +55,19 @@ class CommandParser(ArgumentParser):
 def run_command(parser: CommandParser, work: Callable[[Namespace], None], argv: list[str] | None = None) -> int:
     """Parse `argv`, do the work, and return the exit code: 0, 1 for a failure, 2 for wrong usage, 130 for Ctrl-C."""
     argv = sys.argv[1:] if argv is None else argv
-    debug = "--debug" in argv
     try:
         work(parser.parse_args(argv))
         return 0
     except ArgumentError as error:
-        code, message = 2, parser.explain(str(error))
+        caught, code, message = error, 2, parser.explain(str(error))
     except DinogenError as error:
-        code, message = error.exit_code, str(error)
-    except KeyboardInterrupt:
-        code, message = 130, "interrupted; run the same command again to go on"
+        caught, code, message = error, error.exit_code, str(error)
+    except KeyboardInterrupt as error:
+        caught, code, message = error, 130, "interrupted; run the same command again to go on"
     except Exception as error:  # the last resort: a person gets one line, a developer asks for --debug
-        code, message = 1, f"unexpected {type(error).__name__}: {error} (run with --debug for the traceback)"
-    if debug:
-        traceback.print_exc()
+        caught, code, message = error, 1, f"unexpected {type(error).__name__}: {error} (--debug shows the traceback)"
+    if "--debug" in argv:
+        traceback.print_exception(caught)
     print(f"{parser.prog}: error: {message}", file=sys.stderr)
     return code
 

@@ -4,10 +4,14 @@ Under `accelerate launch -m launch.train …` (or torchrun) it runs on as many p
 """
 
 import sys
+from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
 from launch.command import CommandParser, run_command, say_done
+
+if TYPE_CHECKING:
+    from dinogen.config import RunConfig
 
 
 def build_parser() -> CommandParser:
@@ -23,12 +27,18 @@ def build_parser() -> CommandParser:
     return parser
 
 
-def work(args: Namespace) -> None:
+def make_config(parser: CommandParser, args: Namespace) -> "RunConfig":
+    """The dataclasses that parsed flags and files describe."""
     from dinogen.config import RunConfig
+
+    values = parser.instantiate(args).as_dict()
+    return RunConfig(**{key: values[key] for key in RunConfig.__dataclass_fields__})
+
+
+def work(args: Namespace) -> None:
     from dinogen.errors import Stopped
 
-    values = build_parser().instantiate(args).as_dict()
-    config = RunConfig(**{key: values[key] for key in RunConfig.__dataclass_fields__})
+    config = make_config(build_parser(), args)
 
     from dinogen.train.trainer import Trainer  # after the config was checked: it takes seconds to import
 

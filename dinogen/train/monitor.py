@@ -6,7 +6,9 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
+from PIL.Image import Image
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
@@ -14,7 +16,7 @@ from dinogen.data.loader import load_crops
 from dinogen.errors import DinogenError
 from dinogen.evaluate.metrics import mean_pairwise_distance
 from dinogen.files import make_output_folder
-from dinogen.images import image_grid, save_png, to_float, to_uint8
+from dinogen.images import image_grid, save_png, to_float, to_uint8, viewing_scale
 from dinogen.progress import progress_bar
 from dinogen.schedule import Stage, learning_rate_at
 from dinogen.train.pictures import pyramid_picture
@@ -116,13 +118,14 @@ class Monitor:
         step = trainer.cur_nimg
         diversity = mean_pairwise_distance(samples.flatten(1)) / mean_pairwise_distance(real.flatten(1))
         self.writer.add_scalar("diversity/pixels", float(diversity), step)
-        grid = image_grid(to_uint8(samples), GRID_COLUMNS)
+        scale = viewing_scale(stage.resolution)
+        grid = image_grid(to_uint8(samples), GRID_COLUMNS, scale)
         path = make_output_folder(trainer.folder.pictures) / f"kimg{step / 1000:010.3f}.png"
         save_png(grid, path)
         self.add_image("samples", grid)
-        self.add_image("real", image_grid(crops, GRID_COLUMNS))
+        self.add_image("real", image_grid(crops, GRID_COLUMNS, scale))
         self.writer.add_image("pyramids/real_left_generated_right", pyramid_picture(shown, pyramid, trainer.teacher.spec, count), step)
-        self.add_image("interpolation", image_grid(to_uint8(self.strip(stage)), STRIP_FRAMES))
+        self.add_image("interpolation", image_grid(to_uint8(self.strip(stage)), STRIP_FRAMES, scale))
         self.writer.flush()
 
     def strip(self, stage: Stage) -> Tensor:
@@ -133,9 +136,7 @@ class Monitor:
         w = start[:, None].lerp(end[:, None], steps).flatten(0, 1)
         return network.synthesis(w, stage.resolution, stage.alpha)
 
-    def add_image(self, tag: str, picture) -> None:
-        import numpy as np
-
+    def add_image(self, tag: str, picture: Image) -> None:
         self.writer.add_image(tag, np.asarray(picture), self.trainer.cur_nimg, dataformats="HWC")
 
 

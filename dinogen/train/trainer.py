@@ -89,6 +89,8 @@ class Trainer:
             workers=config.train.workers,
             state=loader_state,
         )
+        for _, real_batch_size in self.batch_sizes:  # a batch beyond the data is refused now, not at a late stage
+            self.loader.batches(real_batch_size, image_resolution=None)
         self.signal_received: int | None = None
 
     @property
@@ -100,10 +102,14 @@ class Trainer:
     def stage(self) -> Stage:
         return stage_of_run(self.cur_nimg, self.config)
 
+    @property
+    def batch_sizes(self) -> set[tuple[int, int]]:
+        """Generated and real images a step, in every stage."""
+        return {batch_sizes_at(resolution, self.config.train) for resolution in (4, *self.config.train.batch_size_at)}
+
     def check_batches_divide(self) -> None:
         """Every rank takes an equal share of every batch."""
-        sizes = {size for r in (4, *self.config.train.batch_size_at) for size in batch_sizes_at(r, self.config.train)}
-        for size in sizes:
+        for size in sorted(size for pair in self.batch_sizes for size in pair):
             if size % self.world_size or size < 2:
                 raise UsageError(
                     f"train: a batch of {size} cannot be shared by {self.world_size} ranks, two images at least; "

@@ -1,0 +1,112 @@
+"""Everything once, in a few minutes: portraits, crops, shards, training, samples, a walk between faces, a verdict."""
+
+import sys
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from launch.command import CommandParser, run_command, say_done
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+PORTRAITS = 600
+GRID = (8, 8)
+STRIP_ROWS, STRIP_FRAMES = 4, 8
+JUDGED = 200
+
+
+def build_parser() -> CommandParser:
+    parser = CommandParser(
+        "demo",
+        "Turn portraits of nobody, or your own photos, into a face generator on a CPU in a few minutes, with a teacher "
+        "that needs no download. Run it again to train on.",
+        epilog="Example: dinogen demo --input holiday/ --minutes 20 --output runs/holiday",
+    )
+    parser.add_argument("--output", type=str, default="runs/demo", help="folder for everything that is made")
+    parser.add_argument("--minutes", type=float, default=3.0, help="training time; the rest takes about two minutes")
+    parser.add_argument("--input", type=str, help="folder of photos; without it portraits of nobody are drawn")
+    parser.add_argument("--seed", type=int, default=0, help="of everything random")
+    return parser
+
+
+def work(args: Namespace) -> None:
+    from dinogen.errors import UsageError
+
+    output = Path(args.output)
+    if args.minutes <= 0:
+        raise UsageError(f"--minutes {args.minutes} must be above zero")
+    shards = prepare_data(output, Path(args.input) if args.input else None, args.seed)
+    train(output, shards, args.minutes, args.seed)
+    show(output, shards, args.seed)
+    say_done(
+        f"{output}/grid.png, interpolation.png, report.json, a snapshot and TensorBoard logs",
+        f"tensorboard --logdir {output}/tensorboard",
+    )
+
+
+def prepare_data(output: Path, photos: Path | None, seed: int) -> Path:
+    """Photos to shards; what is already there is not done again."""
+    from shards.crop import crop_folder
+    from shards.pack import pack_folder
+
+    if photos is None:
+        from shards.synth import synth_folder
+
+        photos = output / "photos"
+        say(1, f"Drawing {PORTRAITS} portraits of nobody")
+        synth_folder(photos, PORTRAITS, seed)
+    say(2, f"Finding faces in {photos}")
+    crop_folder(photos, output / "crops")
+    say(3, "Showing the crops to the teacher")
+    captions = photos / "captions.csv"
+    pack_folder(output / "crops", output / "shards", captions=captions if captions.is_file() else None)
+    return output / "shards"
+
+
+def train(output: Path, shards: Path, minutes: float, seed: int) -> None:
+    from dinogen.data.manifest import read_manifest
+    from dinogen.errors import Stopped
+    from dinogen.train.trainer import Trainer
+    from launch.train import build_parser as build_train_parser
+    from launch.train import make_config
+
+    say(4, f"Training for {minutes:g} minutes")
+    parser = build_train_parser()
+    arguments = ["--config", str(CONFIGS / "demo.yaml"), "--data", str(shards), "--output", str(output)]
+    config = make_config(parser, parser.parse_args([*arguments, f"--seed={seed}", f"--train.max_minutes={minutes}"]))
+    available = sum(shard.samples for shard in read_manifest(shards).shards)
+    if available < config.train.real_batch_size:
+        print(f"{available} faces are few: expect the generator to repeat them rather than to invent new ones.")
+        config.train.real_batch_size = available
+        config.train.batch_size = max(2, min(config.train.batch_size, available))
+    trainer = Trainer(config)
+    trainer.train()
+    if trainer.signal_received:
+        raise Stopped(f"asked to stop: saved in {output}; run the same command again to go on", trainer.signal_received)
+
+
+def show(output: Path, shards: Path, seed: int) -> None:
+    """Pictures and a verdict from the newest snapshot."""
+    from dinogen.evaluate import evaluate_model
+    from dinogen.images import image_grid, save_png, viewing_scale
+    from dinogen.sample import interpolation_strip, load_generator, sample_images
+
+    say(5, "Drawing")
+    generator = load_generator(output)
+    scale = viewing_scale(generator.trained_resolution)
+    save_png(image_grid(sample_images(generator, GRID[0] * GRID[1], seed), GRID[1], scale), output / "grid.png")
+    strip = interpolation_strip(generator, STRIP_ROWS, STRIP_FRAMES, seed)
+    save_png(image_grid(strip, STRIP_FRAMES, scale), output / "interpolation.png")
+    say(6, "Judging")
+    evaluate_model(output, shards, JUDGED, output / "report.json", seed)
+
+
+def say(step: int, what: str) -> None:
+    print(f"[{step}/6] {what}.", flush=True)
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_command(build_parser(), work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

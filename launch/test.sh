@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Set up, then run the tests. Arguments go to pytest: bash launch/test.sh -k sinkhorn; bash launch/test.sh -m slow
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" dev
+cd "$root"
+export HF_HUB_OFFLINE=1 OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+exec python -m pytest "$@"

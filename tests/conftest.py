@@ -1,0 +1,21 @@
+"""Data that several tests share, made once a session."""
+
+import os
+from pathlib import Path
+
+import pytest
+from crop_folder import make_crops
+
+from shards.pack import pack_folder
+
+# Two cores, many small operations: a second thread costs more than it brings, here and in started processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def shards32(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """48 drawn crops, packed for the tiny teacher at 32 pixels."""
+    folder = tmp_path_factory.mktemp("shards32")
+    make_crops(folder / "crops", 48)
+    pack_folder(folder / "crops", folder / "shards", teacher="tiny", shard_size=20)
+    return folder / "shards"
