@@ -1,0 +1,107 @@
+"""Small things that everybody needs who shows or stores an image."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from dinogen.errors import UsageError
+from dinogen.files import atomic_file
+
+TILE_SIZE = 128  # pixels at which a person sees a face at ease
+FILM_SIZE = 256
+FILM_FPS = 24
+GIF_FRAME_MS = 40  # viewers slow down what is shorter than 20 ms; the format counts in steps of 10
+GAP = 2  # white pixels between tiles
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """`[..., H, W]` floats in [-1, 1], values beyond clipped, to uint8 on the CPU."""
+    return ((images.detach().float() + 1) * 127.5).round().clamp(0, 255).byte().cpu()
+
+
+def viewing_scale(resolution: int, size: int = TILE_SIZE) -> int:
+    """The whole factor by which images of side `resolution` grow to about `size` pixels; never below 1."""
+    return max(1, size // resolution)
+
+
+def enlarge(images: Tensor, factor: int) -> Tensor:
+    """Bicubic enlargement of uint8 `[n, 3, H, W]` to uint8 `[n, 3, factor·H, factor·W]`, on the CPU."""
+    if factor == 1:
+        return images.cpu()
+    larger = F.interpolate(images.cpu().float(), scale_factor=factor, mode="bicubic", align_corners=False)
+    return larger.round().clamp(0, 255).byte()
+
+
+def image_grid(images: Tensor, columns: int, upscale: int = 1) -> Image.Image:
+    """Lay images out as a grid, row by row.
+
+    Args:
+        images: uint8 `[n, 3, H, W]`.
+        columns: images in a row; the last row may be shorter.
+        upscale: whole factor by which each image is enlarged, see `viewing_scale`.
+    """
+    tiles = enlarge(images, upscale)
+    count, _, height, width = tiles.shape
+    rows = -(-count // columns)
+    page = torch.full((3, rows * (height + GAP) - GAP, columns * (width + GAP) - GAP), 255, dtype=torch.uint8)
+    for index, tile in enumerate(tiles):
+        top, left = (index // columns) * (height + GAP), (index % columns) * (width + GAP)
+        page[:, top : top + height, left : left + width] = tile
+    return to_pil(page)
+
+
+def to_pil(image: Tensor) -> Image.Image:
+    """uint8 `[3, H, W]` as a picture."""
+    return Image.fromarray(np.ascontiguousarray(image.cpu().permute(1, 2, 0).numpy()))
+
+
+def save_png(image: Image.Image, path: Path) -> None:
+    """Write a PNG whole or not at all."""
+    with atomic_file(Path(path)) as temporary:
+        image.save(temporary, format="PNG")
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 `[..., H, W]` to floats in [-1, 1], on the same device: the inverse of `to_uint8`."""
+    return images.float() / 127.5 - 1
+
+
+def save_film(frames: Iterable[Tensor], path: Path) -> None:
+    """Write an endless GIF or an MP4 (H.264), whole or not at all, small frames enlarged to about 256 pixels.
+
+    Args:
+        frames: uint8 `[3, R, R]` each.
+        path: its suffix, `.gif` or `.mp4`, decides which.
+
+    Raises:
+        UsageError: another suffix.
+    """
+    if path.suffix.lower() not in (".gif", ".mp4"):
+        raise UsageError(f"{path}: a film ends in .gif or .mp4")
+    enlarged = (enlarge(frame[None], viewing_scale(frame.shape[-1], FILM_SIZE))[0] for frame in frames)
+    with atomic_file(path) as temporary:
+        (_write_gif if path.suffix.lower() == ".gif" else _write_mp4)(enlarged, temporary)
+
+
+def _write_gif(frames: Iterable[Tensor], path: Path) -> None:
+    first, *others = map(to_pil, frames)
+    first.save(path, format="GIF", save_all=True, append_images=others, duration=GIF_FRAME_MS, loop=0)
+
+
+def _write_mp4(frames: Iterable[Tensor], path: Path) -> None:
+    writer = None
+    for frame in frames:
+        if writer is None:
+            # The format is named because ffmpeg would read it off the suffix, which a temporary name does not have.
+            size = frame.shape[2], frame.shape[1]
+            writer = imageio_ffmpeg.write_frames(str(path), size, fps=FILM_FPS, quality=8, output_params=["-f", "mp4"])
+            writer.send(None)
+        writer.send(to_pil(frame).tobytes())
+    if writer is not None:
+        writer.close()

@@ -1,0 +1,75 @@
+"""`dinogen interpolate`: walk between faces."""
+
+import sys
+from pathlib import Path
+
+from jsonargparse import Namespace
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, restricted_number_type
+
+from launch.command import CommandParser, run_command, say_done
+
+SUFFIXES = (".png", ".gif", ".mp4")
+STRIP_FRAMES = 8
+FILM_FRAMES_A_FACE = 24
+
+AtLeastTwo = restricted_number_type("AtLeastTwo", int, (">=", 2))
+
+
+def build_parser() -> CommandParser:
+    parser = CommandParser(
+        "interpolate",
+        "Walk between faces in straight lines from style to style: as a strip (.png) or as a film (.gif, .mp4).",
+        "A smooth walk over believable faces says that the generator has learned a space of faces, not a list of them.",
+    )
+    parser.add_argument(
+        "--model", type=str, required=True, help="a run (its newest snapshot), a snapshot, or a hub id such as owner/name"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("interpolation.png"),
+        help=".png: a strip with a row for every two faces; .gif, .mp4: a film through all faces and back to the first",
+    )
+    parser.add_argument("--faces", type=AtLeastTwo, default=6, help="faces to walk between")
+    parser.add_argument(
+        "--frames",
+        type=AtLeastTwo,
+        default=None,
+        help=f"images in a row of a strip (default {STRIP_FRAMES}), "
+        f"or frames of the whole film (default {FILM_FRAMES_A_FACE} a face)",
+    )
+    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="another seed, other faces; as in dinogen sample")
+    parser.add_argument(
+        "--truncation-psi", type=NonNegativeFloat, default=1.0, help="below 1: safer, more alike; 0: the average face"
+    )
+    parser.add_argument("--device", type=str, default="auto", help="auto takes a GPU where there is one; or cpu, cuda")
+    return parser
+
+
+def work(args: Namespace) -> None:
+    from dinogen.errors import UsageError
+    from dinogen.images import image_grid, save_film, save_png, viewing_scale
+    from dinogen.progress import progress
+    from dinogen.sample import choose_device, interpolation_loop, interpolation_strip, load_generator
+
+    suffix = args.output.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UsageError(f"--output {args.output}: must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    generator = load_generator(args.model, choose_device(args.device))
+    if suffix == ".png":
+        frames = args.frames or STRIP_FRAMES
+        strip = interpolation_strip(generator, args.faces // 2, frames, args.seed, args.truncation_psi)
+        save_png(image_grid(strip, frames, viewing_scale(generator.trained_resolution)), args.output)
+    else:
+        frames = args.frames or FILM_FRAMES_A_FACE * args.faces
+        loop = interpolation_loop(generator, args.faces, frames, args.seed, args.truncation_psi)
+        save_film(progress(loop, frames, "drawing", "frame"), args.output)
+    say_done(args.output, f"dinogen evaluate --model {args.model} --reference SHARDS")
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_command(build_parser(), work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
