@@ -13,7 +13,11 @@ VERBS = {
     "sample": "draw faces with a trained generator",
     "interpolate": "walk between faces: a strip, a GIF or a film",
     "evaluate": "judge a generator by what had no part in its training",
-    "demo": "all of the above in a few minutes, on synthetic portraits or your photos",
+    "verify": "check shards byte by byte",
+    "inspect": "say and show what is in shards",
+    "remove": "take a person or a photo out of shards",
+    "card": "write a data set card: sources, licences, consent, removal",
+    "demo": "photos to faces in a few minutes, on synthetic portraits or your photos",
 }
 
 

@@ -1,0 +1,61 @@
+"""Reading ahead in worker processes."""
+
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
+
+from torch.utils.data import DataLoader, Dataset
+
+from dinogen.errors import DinogenError
+
+Index = TypeVar("Index")
+Item = TypeVar("Item")
+
+
+def read_ahead(
+    read: Callable[[Index], Item], indices: Iterable[Index], workers: int, pin_memory: bool = False
+) -> Iterator[Item]:
+    """Yield `read(index)` for each of `indices`, in order, read ahead by `workers` processes.
+
+    Args:
+        read: reads one item, a whole batch; it is copied to every worker.
+        indices: one for each item, possibly without end.
+        workers: number of processes; 0 reads in this one, when asked.
+        pin_memory: call the items' `pin_memory()`.
+
+    Raises:
+        DinogenError: as `read` raised it, when its item's turn comes.
+    """
+    loader = DataLoader(
+        _Reads(read),
+        sampler=indices,
+        batch_size=None,
+        collate_fn=_as_it_is,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        worker_init_fn=_leave_interrupts_to_the_parent,
+    )
+    for item in loader:
+        if isinstance(item, DinogenError):
+            raise item
+        yield item
+
+
+class _Reads(Dataset, Generic[Index, Item]):
+    def __init__(self, read: Callable[[Index], Item]):
+        self.read = read
+
+    def __getitem__(self, index: Index) -> Item | DinogenError:
+        try:
+            return self.read(index)
+        except DinogenError as error:
+            # Handed over as a value: raised in a worker it would arrive wrapped into the text of a traceback.
+            return error
+
+
+def _as_it_is(item: Item) -> Item:
+    return item
+
+
+def _leave_interrupts_to_the_parent(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

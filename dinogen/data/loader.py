@@ -1,0 +1,167 @@
+"""Batches for the trainer: the same ones for any number of ranks and workers, resumable anywhere."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dinogen.data.ahead import read_ahead
+from dinogen.data.image import check_resolution
+from dinogen.data.manifest import read_manifest
+from dinogen.data.order import LoaderState, SampleOrder
+from dinogen.data.schema import DEFAULT_SPLIT
+from dinogen.data.store import MAX_BAD_FRACTION, Batch, SampleStore, Verify
+from dinogen.errors import DinogenError, UsageError
+from dinogen.pyramid import PyramidSpec
+
+__all__ = ["Batch", "LoaderState", "ShardLoader", "load_crops"]
+
+WINDOW_SHARDS = 64  # 64,000 samples of usual shards are shuffled together
+
+
+class ShardLoader:
+    """Reads shuffled batches of one split, without end.
+
+    Global batch number b is the same whatever the number of ranks and workers; a rank reads a contiguous part of
+    it. Every sample comes once an epoch; a batch may reach over the end of an epoch.
+
+    Args:
+        data: folder of shards with its manifest.
+        spec: the spec that the run was configured with; the data's must equal it.
+        seed: decides the order, together with the epoch.
+        rank: number of this process.
+        world_size: number of processes.
+        split: the split to read.
+        workers: processes that read ahead; 0 reads when asked.
+        state: where to go on.
+        verify: `sha256` reads every shard whole when it is first opened; `size` trusts its content.
+        window_shards: shards whose samples are shuffled together.
+        max_bad_fraction: share of the split that may turn out damaged before reading is given up.
+
+    Raises:
+        DinogenError: no manifest, another teacher's pyramids, or no samples of this split.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        spec: PyramidSpec,
+        *,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        split: str = DEFAULT_SPLIT,
+        workers: int = 0,
+        state: LoaderState = LoaderState(),
+        verify: Verify = "sha256",
+        window_shards: int = WINDOW_SHARDS,
+        max_bad_fraction: float = MAX_BAD_FRACTION,
+    ):
+        self.data = Path(data)
+        manifest = read_manifest(self.data)
+        check_spec(self.data, manifest.spec, spec)
+        self.spec = manifest.spec
+        self.state = state
+        self._rank, self._world_size = rank, world_size
+        self._workers = workers
+        self._store = SampleStore(self.data, manifest, split, verify, 2 * window_shards, max_bad_fraction)
+        self._order = SampleOrder(self._store.counts, seed, window_shards)
+
+    def __len__(self) -> int:
+        """Number of samples of the split."""
+        return len(self._order)
+
+    @property
+    def quarantined(self) -> int:
+        """Number of samples that this rank found damaged and left out; the log names them."""
+        return self._store.quarantined
+
+    def batches(self, batch_size: int, image_resolution: int | None, pyramid: bool = True) -> Iterator[Batch]:
+        """Yield this rank's part of every global batch from `state` on, without end.
+
+        `state` counts what has been yielded, not what workers have read ahead. To go on with another batch
+        size or resolution, close the iterator or drop it, and call again.
+
+        Args:
+            batch_size: of the global batch, all ranks together.
+            image_resolution: side R of the images, a divisor of 256; None leaves them undecoded.
+            pyramid: whether to read pyramids.
+
+        Raises:
+            UsageError: the batch cannot be split among the ranks, or R does not divide 256.
+            DinogenError: fewer samples than a batch, or more damage than `max_bad_fraction` allows; names it.
+        """
+        self._check_batch_size(batch_size)
+        check_resolution(image_resolution)
+        return self._iterate(batch_size, image_resolution, pyramid)
+
+    def _iterate(self, batch_size: int, image_resolution: int | None, pyramid: bool) -> Iterator[Batch]:
+        share = batch_size // self._world_size
+        part = slice(self._rank * share, (self._rank + 1) * share)
+        read = partial(self._store.read, image_resolution=image_resolution, pyramid=pyramid)
+        places = _Parts(self._order, self.state, batch_size, part)
+        for batch in read_ahead(read, places, self._workers, pin_memory=torch.cuda.is_available()):
+            self.state = self.state.after(batch_size, len(self))
+            yield batch
+
+    def _check_batch_size(self, batch_size: int) -> None:
+        ranks = self._world_size
+        if batch_size < 1 or batch_size % ranks:
+            nearest = max(1, round(batch_size / ranks)) * ranks
+            raise UsageError(f"a global batch of {batch_size} cannot be split evenly among {ranks} ranks; take {nearest}")
+        if batch_size > len(self):
+            raise DinogenError(
+                f"{self.data}: {len(self)} samples are too few for a batch of {batch_size}; pack more crops or make "
+                f"the batch smaller"
+            )
+
+
+class _Parts:
+    """The places of one rank's part of every global batch."""
+
+    def __init__(self, order: SampleOrder, start: LoaderState, batch_size: int, part: slice):
+        self.order, self.start, self.batch_size, self.part = order, start, batch_size, part
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for batch in self.order.batches(self.start, self.batch_size):
+            yield batch[self.part]
+
+
+def check_spec(data: Path, packed: PyramidSpec, wanted: PyramidSpec) -> None:
+    """Refuse to train on what another teacher saw.
+
+    Raises:
+        DinogenError: the fingerprints differ; says in what, and what to do.
+    """
+    if packed.fingerprint == wanted.fingerprint:
+        return
+    left, right = packed.to_dict(), wanted.to_dict()
+    differing = ", ".join(key for key in left if left[key] != right[key])
+    raise DinogenError(
+        f"{data}: packed with {packed.describe()}, but this run wants {wanted.describe()} (they differ in {differing}); "
+        f"pack the crops again with the run's teacher, or set the config's teacher keys to the data's"
+    )
+
+
+def load_crops(
+    data: Path, count: int, resolution: int = 256, *, split: str = DEFAULT_SPLIT, seed: int = 0, verify: Verify = "sha256"
+) -> Tensor:
+    """Random crops of a split, each at most once, for previews and evaluation.
+
+    Args:
+        data: folder of shards with its manifest.
+        count: how many; fewer come back where the split has fewer.
+        resolution: side R, a divisor of 256.
+        seed: decides which; a smaller count gives the first ones of a bigger count.
+
+    Returns:
+        uint8 `[count, 3, R, R]`, RGB.
+    """
+    check_resolution(resolution)
+    store = SampleStore(Path(data), read_manifest(Path(data)), split, verify)
+    order = SampleOrder(store.counts, seed, WINDOW_SHARDS)
+    places = next(order.batches(LoaderState(), min(count, len(order))))
+    return store.read(places, resolution, pyramid=False).images

@@ -1,0 +1,133 @@
+"""`manifest.json`, the list of a data set's shards: what a loader trusts and checks against."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from dinogen.data.schema import DEFAULT_SPLIT
+from dinogen.errors import DinogenError
+from dinogen.files import write_json
+from dinogen.pyramid import PyramidSpec
+
+MANIFEST_NAME = "manifest.json"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """One shard as the manifest lists it.
+
+    Args:
+        name: file name, `shard-000000.tar`.
+        bytes: size of the file.
+        sha256: of the file, in hex.
+        samples: number of samples.
+        split: of all its samples; no shard mixes splits.
+        input_sha256: of the crops, records and spec that it was made from, in hex.
+    """
+
+    name: str
+    bytes: int
+    sha256: str
+    samples: int
+    split: str
+    input_sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All shards of a data set and the spec of their pyramids."""
+
+    spec: PyramidSpec
+    shards: tuple[ShardRecord, ...]
+
+    @property
+    def samples(self) -> int:
+        return sum(shard.samples for shard in self.shards)
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """Number of samples of each split."""
+        counts: Counter[str] = Counter()
+        for shard in self.shards:
+            counts[shard.split] += shard.samples
+        return dict(counts)
+
+    def shards_of(self, split: str = DEFAULT_SPLIT) -> tuple[ShardRecord, ...]:
+        """The shards of one split.
+
+        Raises:
+            DinogenError: there are none.
+        """
+        shards = tuple(shard for shard in self.shards if shard.split == split)
+        if not shards:
+            known = ", ".join(f"{name} ({count})" for name, count in self.splits.items()) or "none"
+            raise DinogenError(f"the data has no samples of split '{split}'; its splits: {known}")
+        return shards
+
+    def to_dict(self) -> dict:
+        return {
+            "schema": SCHEMA_VERSION,
+            "spec": self.spec.to_dict(),
+            "fingerprint": self.spec.fingerprint,
+            "samples": self.samples,
+            "bytes": sum(shard.bytes for shard in self.shards),
+            "splits": self.splits,
+            "shards": [asdict(shard) for shard in self.shards],
+        }
+
+    def write(self, folder: Path) -> None:
+        """Write `manifest.json` into `folder`, whole or not at all."""
+        write_json(folder / MANIFEST_NAME, self.to_dict())
+
+
+def parse_manifest(payload: bytes, where: object) -> Manifest:
+    """A manifest from the bytes of its file; `where` names it in errors.
+
+    Raises:
+        DinogenError: not a manifest, of another schema version, or in contradiction with itself.
+    """
+    try:
+        values = json.loads(payload)
+        version = values["schema"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DinogenError(f"{where}: not a manifest; pack the crops again") from error
+    if version != SCHEMA_VERSION:
+        raise DinogenError(f"{where}: schema version {version}, but this dinogen reads {SCHEMA_VERSION}; pack again")
+    try:
+        spec = PyramidSpec.from_dict(values["spec"])
+        manifest = Manifest(spec, tuple(ShardRecord(**shard) for shard in values["shards"]))
+        promised = values["fingerprint"], values["samples"], values["splits"]
+    except (KeyError, TypeError, DinogenError) as error:
+        raise DinogenError(f"{where}: damaged ({type(error).__name__}: {error}); pack the crops again") from error
+    if promised != (spec.fingerprint, manifest.samples, manifest.splits):
+        raise DinogenError(f"{where}: the totals or the fingerprint contradict the rest; pack the crops again")
+    _check_names(manifest.shards, where)
+    return manifest
+
+
+def _check_names(shards: Sequence[ShardRecord], where: object) -> None:
+    names = [shard.name for shard in shards]
+    for name in names:
+        # A name is joined to the folder's path: it must be a plain file name, never a path, a URL or a `pipe:`.
+        if not isinstance(name, str) or Path(name).name != name or ":" in name or not name.endswith(".tar"):
+            raise DinogenError(f"{where}: shard name {name!r} is not a plain file name; do not trust this data")
+    if len(set(names)) != len(names):
+        raise DinogenError(f"{where}: lists a shard twice; pack the crops again")
+
+
+def read_manifest(data: Path) -> Manifest:
+    """Read the manifest of a folder of shards.
+
+    Raises:
+        DinogenError: no manifest there, or a damaged one.
+    """
+    path = Path(data) / MANIFEST_NAME
+    try:
+        payload = path.read_bytes()
+    except OSError as error:
+        reason = "packing did not finish; run dinogen pack again" if any(Path(data).glob("*.tar")) else "no shards here"
+        raise DinogenError(f"{data}: no {MANIFEST_NAME} ({reason})") from error
+    return parse_manifest(payload, path)

@@ -1,0 +1,112 @@
+"""Random access to the samples of one tar."""
+
+import os
+import tarfile
+from pathlib import Path
+
+import numpy as np
+
+from dinogen.data.schema import IMAGE_SUFFIXES, KEY_PATTERN, PYRAMID_SUFFIX, RECORD_SUFFIX
+from dinogen.errors import DinogenError
+
+BLOCK = tarfile.BLOCKSIZE  # 512 bytes: a tar is headers and padded contents, all in blocks
+PART_OF_SUFFIX = {**dict.fromkeys(IMAGE_SUFFIXES, "image"), RECORD_SUFFIX: "record", PYRAMID_SUFFIX: "pyramid"}
+PARTS = ("image", "record", "pyramid")
+
+
+class Shard:
+    """The samples of one shard, found by reading all headers once and then read in any order.
+
+    Stricter than `tarfile`, which takes a damaged header for the end of the file: every header up to the end
+    mark must make sense, and complete samples are all that may be there.
+
+    Args:
+        path: the tar, a local file.
+
+    Raises:
+        DinogenError: damaged, cut short, or with members that do not belong in a shard; names the shard.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        try:
+            self._file = open(path, "rb", buffering=0)
+        except OSError as error:
+            raise DinogenError(f"{path}: cannot be read ({error.strerror}); pack again or restore the file") from error
+        self.keys: list[str] = []
+        self._image_suffixes: list[str] = []
+        # Thousands of shards may be open in turn: offsets and lengths are kept in an array [sample, part, 2].
+        self._spans = np.zeros((0, len(PARTS), 2), dtype=np.int64)
+        try:
+            self._index()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def image_name(self, row: int) -> str:
+        """File name of a sample's crop, `KEY.jpg` or `KEY.png`."""
+        return f"{self.keys[row]}.{self._image_suffixes[row]}"
+
+    def size(self, row: int, part: str) -> int:
+        """Length in bytes of a sample's `image`, `record` or `pyramid`."""
+        return int(self._spans[row, PARTS.index(part), 1])
+
+    def read(self, row: int, part: str) -> bytes:
+        """The bytes of a sample's `image`, `record` or `pyramid`."""
+        payload = bytearray(self.size(row, part))
+        self.read_into(row, part, memoryview(payload))
+        return bytes(payload)
+
+    def read_into(self, row: int, part: str, target: memoryview) -> None:
+        """Fill `target`, which is as long as the part, with its bytes."""
+        offset, filled = int(self._spans[row, PARTS.index(part), 0]), 0
+        while filled < len(target):
+            count = os.preadv(self._file.fileno(), [target[filled:]], offset + filled)
+            if not count:
+                raise DinogenError(f"{self.path}: became shorter while it was read")
+            filled += count
+
+    def _index(self) -> None:
+        samples = self._scan()
+        for key, spans in samples.items():
+            missing = set(PARTS) - set(spans)
+            if missing:
+                raise DinogenError(f"{self.path}: sample {key} has no {' and no '.join(sorted(missing))}; pack again")
+        self.keys = list(samples)
+        self._image_suffixes = [spans["image"][0] for spans in samples.values()]
+        spans = [[spans[part][1:] for part in PARTS] for spans in samples.values()]
+        self._spans = np.array(spans, dtype=np.int64).reshape(-1, len(PARTS), 2)
+
+    def _scan(self) -> dict[str, dict[str, tuple[str, int, int]]]:
+        """Suffix, offset and length of every member, by key and part."""
+        samples: dict[str, dict[str, tuple[str, int, int]]] = {}
+        descriptor, end, offset = self._file.fileno(), os.fstat(self._file.fileno()).st_size, 0
+        while True:
+            header = os.pread(descriptor, BLOCK, offset)
+            if header.count(0) == BLOCK:
+                return samples
+            try:
+                member = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
+            except (tarfile.HeaderError, UnicodeDecodeError) as error:
+                raise DinogenError(f"{self.path}: damaged at byte {offset} ({error}); pack again") from error
+            key, suffix, part = self._classify(member)
+            if part in samples.setdefault(key, {}):
+                raise DinogenError(f"{self.path}: sample {key} has its {part} twice; do not trust this file")
+            samples[key][part] = (suffix, offset + BLOCK, member.size)
+            offset += BLOCK + -(-member.size // BLOCK) * BLOCK
+            if offset > end:
+                raise DinogenError(f"{self.path}: cut short in {member.name}; pack again")
+
+    def _classify(self, member: tarfile.TarInfo) -> tuple[str, str, str]:
+        """Key, suffix and part of a member that belongs in a shard."""
+        key, _, suffix = member.name.partition(".")
+        plain_file = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and member.size >= 0
+        if not plain_file or suffix not in PART_OF_SUFFIX or not KEY_PATTERN.fullmatch(key):
+            raise DinogenError(f"{self.path}: member {member.name!r} does not belong in a shard; do not trust this file")
+        return key, suffix, PART_OF_SUFFIX[suffix]

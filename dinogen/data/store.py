@@ -1,0 +1,230 @@
+"""Samples of one split by shard and row, from shards that are checked before they are used."""
+
+import hashlib
+import logging
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dinogen.data.image import decode_image
+from dinogen.data.manifest import Manifest, ShardRecord
+from dinogen.data.schema import PyramidLayout, SampleRecord
+from dinogen.data.shard import Shard
+from dinogen.errors import DinogenError
+
+Verify = Literal["sha256", "size"]
+MAX_BAD_FRACTION = 0.001
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Batch:
+    """Samples as they lie in the shards.
+
+    Args:
+        keys: N keys.
+        pyramid: fp16 tensors `[N, …]` of `PyramidSpec.stored_shapes()`, or None where not asked for.
+        images: uint8 `[N, 3, R, R]`, RGB, or None where not asked for.
+        captions: N captions, None where a sample has none.
+    """
+
+    keys: list[str]
+    pyramid: dict[str, Tensor] | None
+    images: Tensor | None
+    captions: list[str | None]
+
+    def pin_memory(self) -> "Batch":
+        """Called by the DataLoader, so that copies to a GPU need not wait."""
+        if self.pyramid is not None:
+            self.pyramid = {name: tensor.pin_memory() for name, tensor in self.pyramid.items()}
+        if self.images is not None:
+            self.images = self.images.pin_memory()
+        return self
+
+
+class SampleStore:
+    """Reads samples of one split; pickles, so that every worker process can have its own.
+
+    A shard is checked when it is first opened: its size always, its sha256 with `verify="sha256"`. Samples that
+    cannot be read, and all those of a damaged shard, are named in the log and put in quarantine: a sample of the
+    following shard takes the place of each. What was checked and found is shared by all workers of this store.
+
+    Args:
+        folder: where manifest and shards lie.
+        manifest: the folder's manifest.
+        split: the split to read.
+        verify: `sha256` reads every shard whole once; `size` trusts its content, for big sets on good storage.
+        keep_open: shards kept open at a time.
+        max_bad_fraction: share of the split that may be in quarantine.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        split: str,
+        verify: Verify = "sha256",
+        keep_open: int = 128,
+        max_bad_fraction: float = MAX_BAD_FRACTION,
+    ):
+        self.folder = folder
+        self.shards = manifest.shards_of(split)
+        self.layout = PyramidLayout(manifest.spec)
+        self.verify = verify
+        self.keep_open = keep_open
+        self.max_bad_fraction = max_bad_fraction
+        self._starts = np.concatenate([[0], np.cumsum(self.counts)])
+        self._verified = torch.zeros(len(self.shards), dtype=torch.bool).share_memory_()
+        self._bad = torch.zeros(len(self), dtype=torch.bool).share_memory_()
+        self._open: OrderedDict[int, Shard] = OrderedDict()
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_open": OrderedDict()}
+
+    def __len__(self) -> int:
+        """Number of samples of the split."""
+        return int(self._starts[-1])
+
+    @property
+    def counts(self) -> list[int]:
+        """Number of samples of each shard."""
+        return [shard.samples for shard in self.shards]
+
+    @property
+    def quarantined(self) -> int:
+        """Number of samples in quarantine."""
+        return int(self._bad.sum())
+
+    def read(self, places: np.ndarray, image_resolution: int | None, pyramid: bool) -> Batch:
+        """Read samples.
+
+        Args:
+            places: int `[N, 2]`: shard number and row.
+            image_resolution: side R of the images, a divisor of 256; None leaves them undecoded.
+            pyramid: whether to read pyramids.
+
+        Raises:
+            DinogenError: too much is damaged; names what was met last.
+        """
+        count, side = len(places), image_resolution
+        rows = torch.empty(count, self.layout.size, dtype=torch.uint8) if pyramid else None
+        images = None if side is None else torch.empty(count, 3, side, side, dtype=torch.uint8)
+        found = [
+            self._read_good(number, row, None if rows is None else rows[i], None if images is None else images[i])
+            for i, (number, row) in enumerate(places.tolist())
+        ]
+        keys, captions = [key for key, _ in found], [caption for _, caption in found]
+        return Batch(keys, None if rows is None else self.layout.split(rows), images, captions)
+
+    def _read_good(self, number: int, row: int, pyramid: Tensor | None, image: Tensor | None) -> tuple[str, str | None]:
+        """Read a sample, or else one that stands in for it, into its rows of the batch; its key and caption."""
+        for number, row in self._from(number, row):
+            try:
+                shard = self.shard(number)
+            except DinogenError as error:
+                self._quarantine(number, slice(None), error)
+                continue
+            try:
+                return self._read_one(shard, row, pyramid, image)
+            except DinogenError as error:
+                self._quarantine(number, slice(row, row + 1), error)
+        raise DinogenError(f"{self.folder}: not one good sample is left")
+
+    def _read_one(self, shard: Shard, row: int, pyramid: Tensor | None, image: Tensor | None) -> tuple[str, str | None]:
+        key = shard.keys[row]
+        try:
+            record = SampleRecord.from_bytes(shard.read(row, "record"))
+            if pyramid is not None:
+                read_pyramid_into(shard, row, self.layout, pyramid)
+            if image is not None:
+                pixels = decode_image(shard.read(row, "image"), image.shape[-1])
+                image.copy_(pixels.flip(-1) if record.mirrored else pixels)
+        except DinogenError as error:
+            raise DinogenError(f"{shard.path}: sample {key} {error}") from error
+        return key, record.caption
+
+    def _from(self, number: int, row: int) -> Iterator[tuple[int, int]]:
+        """The place itself, then those that stand in for it, without what is in quarantine.
+
+        A step is as long as a shard and one sample more: so each sample of a lost shard has a stand-in of its own,
+        and so have they if there is but one shard.
+        """
+        first, step = int(self._starts[number]) + row, self.shards[number].samples + 1
+        for i in range(len(self)):
+            index = (first + i * step) % len(self)
+            if not self._bad[index]:
+                number = int(np.searchsorted(self._starts, index, side="right")) - 1
+                yield number, index - int(self._starts[number])
+
+    def _quarantine(self, number: int, rows: slice, error: DinogenError) -> None:
+        self._bad[self._starts[number] : self._starts[number + 1]][rows] = True
+        bad = self.quarantined
+        if bad > self.max_bad_fraction * len(self):
+            raise DinogenError(
+                f"{error} ({bad} of {len(self)} samples cannot be used, more than max_bad_fraction {self.max_bad_fraction})"
+            ) from error
+        log.warning("%s (left out; %d of %d samples so far)", error, bad, len(self))
+
+    def shard(self, number: int) -> Shard:
+        """An open shard, checked."""
+        if number in self._open:
+            self._open.move_to_end(number)
+            return self._open[number]
+        record = self.shards[number]
+        if not self._verified[number]:
+            check_file(self.folder / record.name, record, self.verify)
+        shard = open_shard(self.folder / record.name, record)
+        self._verified[number] = True
+        self._open[number] = shard
+        if len(self._open) > self.keep_open:
+            self._open.popitem(last=False)[1].close()
+        return shard
+
+
+def check_file(path: Path, record: ShardRecord, verify: Verify) -> None:
+    """Compare a shard's file with the manifest.
+
+    Raises:
+        DinogenError: missing, of another size, or (with `sha256`) of another content.
+    """
+    remedy = "restore it or pack the crops again"
+    try:
+        size = path.stat().st_size
+        if size != record.bytes:
+            raise DinogenError(f"{path}: has {size} bytes instead of {record.bytes}; {remedy}")
+        if verify == "sha256" and file_sha256(path) != record.sha256:
+            raise DinogenError(f"{path}: its sha256 differs from the manifest's, so it is damaged; {remedy}")
+    except OSError as error:
+        raise DinogenError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
+
+
+def open_shard(path: Path, record: ShardRecord) -> Shard:
+    """Open a shard and compare its number of samples with the manifest."""
+    shard = Shard(path)
+    if len(shard) != record.samples:
+        shard.close()
+        raise DinogenError(f"{path}: holds {len(shard)} samples instead of {record.samples}; pack the crops again")
+    return shard
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_pyramid_into(shard: Shard, row: int, layout: PyramidLayout, target: Tensor) -> None:
+    """Read a sample's pyramid file straight into a row of a batch, uint8 `[layout.size]`."""
+    view = memoryview(target.numpy())
+    if shard.size(row, "pyramid") == layout.size:
+        shard.read_into(row, "pyramid", view)
+        if view[: len(layout.header)] == layout.header:
+            return
+    view[:] = layout.normalise(shard.read(row, "pyramid"))

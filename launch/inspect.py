@@ -1,0 +1,48 @@
+"""`dinogen inspect`: what is in these shards."""
+
+import sys
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from dinogen.errors import UsageError
+from launch.command import CommandParser, run_command, say_done
+
+DESCRIPTION = """\
+Say what a folder of shards holds: samples, splits, teacher, tensors, sizes; and draw some crops beside their pyramids,
+each map by its three strongest principal components as red, green and blue."""
+
+
+def build_parser() -> CommandParser:
+    parser = CommandParser("inspect", DESCRIPTION)
+    parser.add_argument("--data", type=str, required=True, help="folder of shards, as written by dinogen pack")
+    parser.add_argument("--output", type=str, default="inspect.png", help="the picture to write, a .png")
+    parser.add_argument("--count", type=int, default=8, help="samples in the picture")
+    parser.add_argument("--split", type=str, default="train", help="the split to draw from")
+    parser.add_argument("--seed", type=int, default=0, help="which samples")
+    return parser
+
+
+def work(args: Namespace) -> None:
+    if not args.output.endswith(".png"):
+        raise UsageError(f"--output {args.output}: give the name of a .png")
+    if args.count < 1:
+        raise UsageError(f"--count {args.count}: give at least 1")
+    from dinogen.data.manifest import read_manifest
+    from dinogen.files import atomic_file
+    from shards.overview import picture, summary
+
+    manifest = read_manifest(Path(args.data))
+    print(summary(manifest))
+    image = picture(Path(args.data), manifest, args.split, args.count, args.seed)
+    with atomic_file(Path(args.output)) as temporary:
+        image.save(temporary, format="png")
+    say_done(args.output, f"dinogen train --config configs/faces32.yaml --data {args.data} --output runs/faces")
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_command(build_parser(), work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

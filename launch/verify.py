@@ -1,0 +1,41 @@
+"""`dinogen verify`: is every shard whole, and every sample in it sensible."""
+
+import sys
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from dinogen.errors import DinogenError
+from launch.command import CommandParser, run_command
+
+DESCRIPTION = """\
+Read every byte of a folder of shards: sha256 and sample count against the manifest, every record, every crop decoded,
+every pyramid's shapes and numbers. Prints a line for everything that is wrong, and ends with exit code 1 if anything is."""
+
+
+def build_parser() -> CommandParser:
+    parser = CommandParser("verify", DESCRIPTION)
+    parser.add_argument("--data", type=str, required=True, help="folder of shards, as written by dinogen pack")
+    return parser
+
+
+def work(args: Namespace) -> None:
+    from dinogen.data.manifest import read_manifest
+    from shards.verify import verify_folder
+
+    problems = verify_folder(Path(args.data))
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise DinogenError(f"{args.data}: {len(problems)} things are wrong; restore these shards or run dinogen pack again")
+    manifest = read_manifest(Path(args.data))
+    print(f"Verified {args.data}: {manifest.samples} samples in {len(manifest.shards)} shards are whole. "
+          f"Next: dinogen inspect --data {args.data} --output inspect.png")  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_command(build_parser(), work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

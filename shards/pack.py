@@ -1,0 +1,160 @@
+"""Crops → shards: the teacher looks at every crop once, and both are written to reproducible tars."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dinogen.data.ahead import read_ahead
+from dinogen.data.image import decode_image
+from dinogen.data.manifest import Manifest, ShardRecord
+from dinogen.data.schema import PyramidLayout
+from dinogen.errors import DinogenError, UsageError
+from dinogen.files import make_output_folder
+from dinogen.progress import progress_bar
+from dinogen.pyramid import Pyramid
+from dinogen.teacher import Teacher, make_teacher
+from shards.captions import read_captions
+from shards.plan import Crop, InputDigest, Item, ShardPlan, plan_shards, read_crop
+from shards.resume import Finished
+from shards.tar import write_tar
+
+
+def pack_folder(
+    crops: Path,
+    output: Path,
+    *,
+    teacher: str = "tiny",
+    input_size: int | None = None,
+    layers: list[int] | None = None,
+    levels: list[int] | None = None,
+    fine_layers: list[int] | None = None,
+    captions: Path | None = None,
+    batch_size: int = 64,
+    shard_size: int = 1000,
+    mirror: bool = False,
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Manifest | None:
+    """Pack a folder of crops; running it again goes on after the last whole shard.
+
+    Several ranks, here or on machines that share the folders, each write shards of their own. They need not talk
+    to each other: whoever finishes last writes the manifest.
+
+    The shards' bytes depend on the crops, the captions, the spec and `shard_size` only. (A teacher's last bits
+    may depend on the size of a batch: they do not on a CPU; on a GPU keep `batch_size` for equal bytes.)
+
+    Args:
+        crops: folder of KEY.jpg or KEY.png with KEY.json, as made by `dinogen crop`.
+        output: folder for shards and manifest; empty, or left by an earlier run on the same crops.
+        teacher, input_size, layers, levels, fine_layers: as for `make_teacher`.
+        captions: a table as for `read_captions`; None keeps those in KEY.json, if any.
+        batch_size: crops that the teacher looks at together.
+        shard_size: samples in a shard.
+        mirror: pack every crop a second time, mirrored, with what the teacher sees then. (A teacher sees no exact
+            mirror image in a mirrored picture, so flipping the stored maps would not do.)
+        workers: processes that decode ahead; 0 decodes in this one.
+        rank, world_size: number of this process, and how many there are.
+
+    Returns:
+        The manifest that was written, or None where other ranks have still to finish.
+
+    Raises:
+        UsageError: no folder of crops, or an impossible number.
+        DinogenError: a crop is damaged, or `output` holds something else.
+    """
+    for flag, value, least in (("batch-size", batch_size, 1), ("shard-size", shard_size, 1), ("workers", workers, 0)):
+        if value < least:
+            raise UsageError(f"--{flag} {value}: give at least {least}")
+    texts = {} if captions is None else read_captions(captions)
+    plans = plan_shards(crops, shard_size, mirror)
+    packer = Packer(make_teacher(teacher, input_size, layers, levels, fine_layers), texts, batch_size, workers)
+    finished = Finished(make_output_folder(output), packer.spec)
+    finished.refuse_others(plans)
+    packer.pack(plans[rank::world_size], finished)
+    return finished.write_manifest(plans)
+
+
+class Packer:
+    """Writes the shards of a plan.
+
+    Args:
+        teacher: what looks at the crops; moved to a GPU where there is one.
+        captions: by the source's file name.
+        batch_size: crops that the teacher looks at together.
+        workers: processes that decode ahead.
+    """
+
+    def __init__(self, teacher: Teacher, captions: Mapping[str, str], batch_size: int, workers: int):
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.teacher = teacher.to(self.device)
+        self.spec = teacher.spec
+        self.layout = PyramidLayout(teacher.spec)
+        self.captions = captions
+        self.batch_size = batch_size
+        self.workers = workers
+
+    def pack(self, plans: Sequence[ShardPlan], finished: Finished) -> None:
+        """Write those shards of `plans` that are not among the finished ones."""
+        missing = finished.missing(plans, self.captions)
+        total = sum(len(plan.items) for plan in plans)
+        with progress_bar(total, "pack", initial=total - sum(len(plan.items) for plan in missing)) as bar:
+            batches = self._looked_at(missing)
+            for plan in missing:
+                cuts = -(-len(plan.items) // self.batch_size)
+                finished.add(self._write_shard(plan, finished.output, islice(batches, cuts), bar.update))
+
+    def _write_shard(
+        self, plan: ShardPlan, output: Path, batches: Iterable[tuple[list[Crop], Pyramid]], count: Callable[[int], object]
+    ) -> ShardRecord:
+        digest = InputDigest(self.spec)
+
+        def samples() -> Iterator[tuple[Crop, bytes]]:
+            for crops, pyramids in batches:
+                for i, crop in enumerate(crops):
+                    digest.add(crop)
+                    yield crop, self.layout.encode({name: maps[i] for name, maps in pyramids.items()})
+                count(len(crops))
+
+        size, sha256 = write_tar(output / plan.name, samples())
+        return ShardRecord(plan.name, size, sha256, len(plan.items), plan.split, digest.hexdigest())
+
+    def _looked_at(self, plans: Sequence[ShardPlan]) -> Iterator[tuple[list[Crop], Pyramid]]:
+        # A batch never reaches into the next shard: so it is the same one whatever was packed before.
+        cuts = [
+            plan.items[first : first + self.batch_size]
+            for plan in plans
+            for first in range(0, len(plan.items), self.batch_size)
+        ]
+        for crops, pixels in read_ahead(partial(read_batch, captions=self.captions), cuts, self.workers):
+            yield crops, self._look(crops, pixels)
+
+    def _look(self, crops: Sequence[Crop], pixels: Tensor) -> Pyramid:
+        """The stored part of a batch's pyramids, fp16 on the CPU."""
+        with torch.no_grad():
+            pyramid = self.teacher(pixels.to(self.device).float() / 127.5 - 1)
+        stored = {name: pyramid[name].half().cpu() for name in self.layout.shapes}
+        for name, maps in stored.items():
+            good = maps.flatten(1).isfinite().all(dim=1)
+            if not good.all():
+                key = crops[int(good.int().argmin())].key
+                raise DinogenError(f"{key}: the teacher's '{name}' does not fit fp16; leave this crop or this layer out")
+        return stored
+
+
+def read_batch(items: Sequence[Item], captions: Mapping[str, str]) -> tuple[list[Crop], Tensor]:
+    """Crops and their pixels, mirrored where wanted, uint8 `[N, 3, 256, 256]`."""
+    crops = [read_crop(item, captions) for item in items]
+    return crops, torch.stack([_decode(item, crop) for item, crop in zip(items, crops)])
+
+
+def _decode(item: Item, crop: Crop) -> Tensor:
+    try:
+        pixels = decode_image(crop.image)
+    except DinogenError as error:
+        raise DinogenError(f"{item.image}: {error}; cut the crop again") from error
+    return pixels.flip(-1) if item.mirrored else pixels

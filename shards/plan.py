@@ -1,0 +1,126 @@
+"""Which crops go into which shard, and how a crop is read."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dinogen.data.schema import IMAGE_SUFFIXES, KEY_PATTERN, RECORD_SUFFIX, SampleRecord
+from dinogen.errors import DinogenError, UsageError
+from dinogen.pyramid import PyramidSpec
+
+
+MIRROR_MARK = "-m"  # at the end of a mirrored sample's key
+
+
+@dataclass(frozen=True)
+class Item:
+    """A sample to be: the crop's path, and whether it is to be mirrored."""
+
+    image: Path
+    mirrored: bool = False
+
+
+@dataclass(frozen=True)
+class ShardPlan:
+    """A shard to be: its file name, its split, and its samples in order."""
+
+    name: str
+    split: str
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A crop as it goes into a shard: the bytes of its picture and of its record."""
+
+    key: str
+    suffix: str
+    image: bytes
+    record: bytes
+
+
+def plan_shards(crops: Path, shard_size: int, mirror: bool = False) -> list[ShardPlan]:
+    """Share the crops of a folder out among shards: sorted by split, then by key; no shard mixes splits.
+
+    Args:
+        crops: folder of crops.
+        shard_size: samples in a shard.
+        mirror: whether every crop makes a second sample, its mirror image.
+
+    Raises:
+        UsageError: no folder, or no crops in it.
+        DinogenError: a crop with a strange name, without its KEY.json, or there as .jpg and .png.
+    """
+    by_split: dict[str, list[Item]] = {}
+    for image in find_crops(crops):
+        items = by_split.setdefault(read_record(image).split, [])
+        items += [Item(image), Item(image, mirrored=True)] if mirror else [Item(image)]
+    plans: list[ShardPlan] = []
+    for split, items in sorted(by_split.items()):
+        for first in range(0, len(items), shard_size):
+            plans.append(ShardPlan(f"shard-{len(plans):06d}.tar", split, tuple(items[first : first + shard_size])))
+    return plans
+
+
+def find_crops(crops: Path) -> list[Path]:
+    """The pictures of a crop folder, sorted by key."""
+    if not crops.is_dir():
+        raise UsageError(f"{crops}: no such folder; --crops takes what dinogen crop has written")
+    suffixes = {f".{suffix}" for suffix in IMAGE_SUFFIXES}
+    by_key: dict[str, Path] = {}
+    for image in crops.iterdir():
+        if image.suffix not in suffixes or image.name.startswith("."):
+            continue
+        if not KEY_PATTERN.fullmatch(image.stem):
+            raise DinogenError(f"{image}: not named by a key of letters, digits, '-' and '_'; is this a folder of crops?")
+        if image.stem in by_key:
+            raise DinogenError(f"{image}: the crop is here as {by_key[image.stem].name} too; remove one of them")
+        by_key[image.stem] = image
+    if not by_key:
+        raise UsageError(f"{crops}: no crops here; make some with dinogen crop --output {crops}")
+    return [by_key[key] for key in sorted(by_key)]
+
+
+def read_record(image: Path) -> SampleRecord:
+    """The record beside a crop."""
+    path = image.with_suffix(f".{RECORD_SUFFIX}")
+    try:
+        return SampleRecord.from_bytes(path.read_bytes())
+    except OSError as error:
+        raise DinogenError(f"{path}: cannot be read ({error.strerror}); cut the crops again") from error
+    except DinogenError as error:
+        raise DinogenError(f"{path}: {error}; cut the crops again") from error
+
+
+def read_crop(item: Item, captions: Mapping[str, str]) -> Crop:
+    """A crop's bytes, unchanged, and its record with the caption of its source."""
+    image, record = item.image, read_record(item.image)
+    record = replace(record, caption=captions.get(record.source, record.caption), mirrored=item.mirrored)
+    key = image.stem + (MIRROR_MARK if item.mirrored else "")
+    try:
+        return Crop(key, image.suffix[1:], image.read_bytes(), record.to_bytes())
+    except OSError as error:
+        raise DinogenError(f"{image}: cannot be read ({error.strerror}); cut the crops again") from error
+
+
+class InputDigest:
+    """All that a shard is made from as one hash: the spec, and every crop with its record."""
+
+    def __init__(self, spec: PyramidSpec):
+        self._hash = hashlib.sha256(spec.fingerprint.encode())
+
+    def add(self, crop: Crop) -> None:
+        for part in (crop.key.encode(), crop.suffix.encode(), crop.image, crop.record):
+            self._hash.update(len(part).to_bytes(8, "little") + part)
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()
+
+
+def digest_of(plan: ShardPlan, captions: Mapping[str, str], spec: PyramidSpec) -> str:
+    """The input digest of a shard, from its crops as they are now."""
+    digest = InputDigest(spec)
+    for item in plan.items:
+        digest.add(read_crop(item, captions))
+    return digest.hexdigest()

@@ -1,0 +1,130 @@
+"""Taking somebody out of a data set: the shards that hold them are written anew without them."""
+
+import json
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dinogen.data.manifest import Manifest, ShardRecord, read_manifest
+from dinogen.data.schema import SampleRecord
+from dinogen.data.shard import Shard
+from dinogen.data.store import open_shard
+from dinogen.errors import DinogenError, UsageError
+from dinogen.files import write_json
+from dinogen.progress import progress
+from shards.plan import Crop, InputDigest
+from shards.tar import write_tar
+
+SHARD_NAME = re.compile(r"(?P<stem>shard-\d{6})(-(?P<revision>\d+))?\.tar")
+JOURNAL = ".removal.json"  # from before the new manifest until the old shards are deleted
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What was taken out, and what is left."""
+
+    keys: tuple[str, ...]
+    manifest: Manifest
+
+
+def remove_samples(data: Path, keys: Collection[str] = (), sources: Collection[str] = ()) -> Removal:
+    """Rewrite the shards that hold these samples, and the manifest, without them.
+
+    A rewritten shard gets a new name (shard-000003-1.tar), and the new manifest puts all of them in force at once;
+    then the old files are deleted. After an interruption the same call goes on.
+
+    Args:
+        data: folder of shards.
+        keys: of the samples.
+        sources: file names, or sha256, of the source pictures whose samples are meant.
+
+    Raises:
+        UsageError: neither keys nor sources.
+        DinogenError: something named is not there, or nothing would be left. Nothing is changed then.
+    """
+    names = set(keys) | set(sources)
+    if not names:
+        raise UsageError("nothing to remove: give --key or --source")
+    manifest = read_manifest(data)
+    names -= finish_interrupted(data, manifest)
+    if not names:
+        return Removal((), manifest)
+    found = find_rows(data, manifest, names & set(keys), names & set(sources))
+    if manifest.samples == sum(len(rows) for rows in found.values()):
+        raise DinogenError(f"{data}: no sample would be left; delete the folder instead")
+    replaced = sorted(found)
+    write_json(data / JOURNAL, {"names": sorted(names), "old": replaced, "new": [next_name(name) for name in replaced]})
+    removed: list[str] = []
+    shards: list[ShardRecord] = []
+    for record in manifest.shards:
+        if record.name not in found:
+            shards.append(record)
+            continue
+        shard = open_shard(data / record.name, record)
+        removed += [shard.keys[row] for row in sorted(found[record.name])]
+        if len(found[record.name]) < record.samples:
+            shards.append(write_without(found[record.name], shard, record, manifest))
+        shard.close()
+    manifest = replace(manifest, shards=tuple(shards))
+    manifest.write(data)
+    finish_interrupted(data, manifest)
+    return Removal(tuple(removed), manifest)
+
+
+def finish_interrupted(data: Path, manifest: Manifest) -> set[str]:
+    """Delete the files of a removal that the manifest does not list; the names that were removed by it."""
+    path = data / JOURNAL
+    if not path.exists():
+        return set()
+    journal = json.loads(path.read_bytes())
+    listed = {shard.name for shard in manifest.shards}
+    for name in set(journal["old"] + journal["new"]) - listed:
+        (data / Path(name).name).unlink(missing_ok=True)
+    path.unlink()
+    return set() if listed & set(journal["old"]) else set(journal["names"])
+
+
+def find_rows(data: Path, manifest: Manifest, keys: set[str], sources: set[str]) -> dict[str, set[int]]:
+    """Rows of the wanted samples by shard name; all that was named must be there."""
+    found: dict[str, set[int]] = {}
+    seen: set[str] = set()
+    for record in progress(manifest.shards, desc="search", unit="shard"):
+        shard = open_shard(data / record.name, record)
+        for row, key in enumerate(shard.keys):
+            names = {key} & keys
+            if sources:
+                sample = SampleRecord.from_bytes(shard.read(row, "record"))
+                names |= {sample.source, sample.source_sha256} & sources
+            if names:
+                found.setdefault(record.name, set()).add(row)
+                seen |= names
+        shard.close()
+    if missing := (keys | sources) - seen:
+        raise DinogenError(f"{data}: holds nothing of {', '.join(sorted(missing))}; nothing was changed")
+    return found
+
+
+def write_without(rows: set[int], shard: Shard, record: ShardRecord, manifest: Manifest) -> ShardRecord:
+    """Write a shard's next revision, which lacks some rows."""
+    name = next_name(record.name)
+    digest = InputDigest(manifest.spec)
+    kept = [row for row in range(len(shard)) if row not in rows]
+
+    def samples() -> Iterator[tuple[Crop, bytes]]:
+        for row in kept:
+            suffix = shard.image_name(row).partition(".")[2]
+            crop = Crop(shard.keys[row], suffix, shard.read(row, "image"), shard.read(row, "record"))
+            digest.add(crop)
+            yield crop, shard.read(row, "pyramid")
+
+    size, sha256 = write_tar(shard.path.with_name(name), samples())
+    return ShardRecord(name, size, sha256, len(kept), record.split, digest.hexdigest())
+
+
+def next_name(name: str) -> str:
+    """The file name of a shard's next revision."""
+    match = SHARD_NAME.fullmatch(name)
+    if match is None:
+        raise DinogenError(f"{name}: not a name that dinogen pack gives; this data cannot be rewritten")
+    return f"{match['stem']}-{int(match['revision'] or 0) + 1}.tar"

@@ -1,0 +1,111 @@
+"""Which shards of a plan are there already: how packing goes on after an interruption."""
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from dinogen.data.manifest import MANIFEST_NAME, Manifest, ShardRecord, read_manifest
+from dinogen.data.store import file_sha256
+from dinogen.errors import DinogenError
+from dinogen.files import make_output_folder, write_json
+from dinogen.progress import progress
+from dinogen.pyramid import PyramidSpec
+from shards.plan import ShardPlan, digest_of
+
+UNFINISHED = ".unfinished"  # a JSON for every shard that stands, until the manifest replaces them
+
+
+class Finished:
+    """The finished shards of an output folder.
+
+    Args:
+        output: an existing folder.
+        spec: of the pyramids that are to be packed.
+
+    Raises:
+        DinogenError: the folder holds shards of another spec, or tars that `pack` did not write.
+    """
+
+    def __init__(self, output: Path, spec: PyramidSpec):
+        self.output = output
+        self.spec = spec
+        self.folder = output / UNFINISHED
+        self.records = self._read()
+
+    def refuse_others(self, plans: Sequence[ShardPlan]) -> None:
+        """Refuse a folder with shards that are in none of all `plans`."""
+        others = set(self.records) - {plan.name for plan in plans}
+        if others:
+            raise self._refusal("of crops that are not in --crops any more", min(others))
+
+    def missing(self, plans: Sequence[ShardPlan], captions: Mapping[str, str]) -> list[ShardPlan]:
+        """Those of `plans` whose shards are not there, or damaged. What a killed run left of them is removed.
+
+        Raises:
+            DinogenError: a shard stands that was made from other crops, records or captions.
+        """
+        make_output_folder(self.folder)
+        for plan in plans:
+            for leftover in self.output.glob(f".{plan.name}.tmp*"):
+                leftover.unlink()
+        standing = [plan for plan in plans if plan.name in self.records]
+        checked = progress(standing, desc="check", unit="shard") if standing else ()
+        whole = {plan.name for plan in checked if self._is_whole(plan, captions)}
+        return [plan for plan in plans if plan.name not in whole]
+
+    def add(self, record: ShardRecord) -> None:
+        """Note a shard that has just got its name."""
+        self.records[record.name] = record
+        write_json(self.folder / f"{record.name}.json", {"shard": asdict(record), "spec": self.spec.to_dict()})
+
+    def write_manifest(self, plans: Sequence[ShardPlan]) -> Manifest | None:
+        """Write the manifest, from which on the folder is complete; None if shards of `plans` are still missing.
+
+        The last of several ranks comes here when all shards stand. When two come at once, both write the same.
+        """
+        self.records = self._read() | self.records
+        if any(plan.name not in self.records for plan in plans):
+            return None
+        manifest = Manifest(self.spec, tuple(self.records[plan.name] for plan in plans))
+        manifest.write(self.output)
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return manifest
+
+    def _read(self) -> dict[str, ShardRecord]:
+        # Another rank may write the manifest and remove the notes meanwhile: look for the manifest last.
+        foreign = any(self.output.glob("*.tar")) and not self.folder.exists()
+        notes = self._read_notes()
+        if (self.output / MANIFEST_NAME).exists():
+            manifest = read_manifest(self.output)
+            self._check_spec(MANIFEST_NAME, manifest.spec)
+            return {record.name: record for record in manifest.shards}
+        if foreign:
+            raise self._refusal("that dinogen pack did not write", "*.tar")
+        return notes
+
+    def _read_notes(self) -> dict[str, ShardRecord]:
+        records = {}
+        for note in self.folder.glob("*.json"):
+            try:
+                values = json.loads(note.read_bytes())
+            except FileNotFoundError:
+                continue
+            record = ShardRecord(**values["shard"])
+            self._check_spec(record.name, PyramidSpec.from_dict(values["spec"]))
+            records[record.name] = record
+        return records
+
+    def _check_spec(self, name: str, spec: PyramidSpec) -> None:
+        if spec.fingerprint != self.spec.fingerprint:
+            raise self._refusal(f"of {spec.describe()}, and this run packs {self.spec.describe()}", name)
+
+    def _is_whole(self, plan: ShardPlan, captions: Mapping[str, str]) -> bool:
+        record, path = self.records[plan.name], self.output / plan.name
+        if record.input_sha256 != digest_of(plan, captions, self.spec):
+            raise self._refusal("made from other crops, records or captions, or with another --shard-size", plan.name)
+        return path.is_file() and path.stat().st_size == record.bytes and file_sha256(path) == record.sha256
+
+    def _refusal(self, what: str, name: str) -> DinogenError:
+        return DinogenError(f"{self.output}: holds shards {what} ({name}); choose another --output or empty this one")

@@ -1,0 +1,408 @@
+"""Packing: the same bytes from the same crops however it went, and nothing lost or half-written."""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import webdataset
+from crop_folder import make_crops
+from PIL import Image
+from safetensors.torch import load
+
+from dinogen.data.loader import ShardLoader
+from dinogen.data.manifest import Manifest, read_manifest
+from dinogen.data.schema import SampleRecord
+from dinogen.data.shard import Shard
+from dinogen.errors import DinogenError, UsageError
+from dinogen.teacher import Teacher, make_teacher
+from launch.pack import main
+from shards.captions import read_captions
+from shards.pack import pack_folder
+
+COUNT = 30
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("crops")
+    make_crops(folder, COUNT)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def packed(crops: Path, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("packed")
+    pack_folder(crops, folder, shard_size=12)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Hash of every file, hidden ones too."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def keys(folder: Path) -> list[str]:
+    return [key for shard in read_manifest(folder).shards for key in Shard(folder / shard.name).keys]
+
+
+# --- what is written ---
+
+
+def test_plain_webdataset_reads_the_shards(crops: Path, packed: Path):
+    samples = []
+    for path in sorted(packed.glob("*.tar")):
+        samples += list(webdataset.WebDataset(str(path), shardshuffle=False))
+    assert [sample["__key__"] for sample in samples] == sorted(path.stem for path in crops.glob("*.jpg"))
+    for sample in samples:
+        assert sample["jpg"] == (crops / f"{sample['__key__']}.jpg").read_bytes()
+        assert set(load(sample["pyramid.safetensors"])) == set(read_manifest(packed).spec.stored_shapes())
+        record = json.loads(sample["json"])
+        crop = json.loads((crops / f"{sample['__key__']}.json").read_text())
+        assert {name: record[name] for name in ("source", "box", "licence")} == {
+            name: crop[name] for name in ("source", "box", "licence")
+        }
+        assert record["split"] == "train" and record["caption"] is None
+
+
+def test_members_carry_nothing_of_the_machine(packed: Path):
+    for path in packed.glob("*.tar"):
+        for member in tarfile.open(path):
+            described = (member.mtime, member.uid, member.gid, member.uname, member.gname, member.mode)
+            assert described == (0, 0, 0, "", "", 0o444)
+
+
+def test_the_manifest_describes_the_shards(packed: Path):
+    manifest = read_manifest(packed)
+    assert manifest.samples == COUNT
+    assert [shard.samples for shard in manifest.shards] == [12, 12, 6]
+    for shard in manifest.shards:
+        payload = (packed / shard.name).read_bytes()
+        assert (shard.bytes, shard.sha256) == (len(payload), hashlib.sha256(payload).hexdigest())
+    assert {path.name for path in packed.iterdir()} == {"manifest.json", *(shard.name for shard in manifest.shards)}
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 7}, {"batch_size": 64, "workers": 2}, {"batch_size": 1}])
+def test_bytes_do_not_depend_on_how_it_was_packed(crops: Path, packed: Path, tmp_path: Path, options: dict):
+    pack_folder(crops, tmp_path, shard_size=12, **options)
+    assert contents(tmp_path) == contents(packed)
+
+
+def test_png_crops_are_packed_unchanged(tmp_path: Path):
+    (key,) = make_crops(tmp_path / "crops", 1, suffix="png")
+    pack_folder(tmp_path / "crops", tmp_path / "out")
+    shard = Shard(tmp_path / "out" / "shard-000000.tar")
+    assert shard.image_name(0) == f"{key}.png"
+    assert shard.read(0, "image") == (tmp_path / "crops" / f"{key}.png").read_bytes()
+
+
+def test_splits_do_not_share_a_shard(tmp_path: Path):
+    train = make_crops(tmp_path / "crops", 8)
+    val = make_crops(tmp_path / "crops", 3, first=8, split="val")
+    manifest = pack_folder(tmp_path / "crops", tmp_path / "out", shard_size=6)
+    assert [(shard.split, shard.samples) for shard in manifest.shards] == [("train", 6), ("train", 2), ("val", 3)]
+    assert keys(tmp_path / "out") == sorted(train) + sorted(val)
+
+
+def test_mirrored_samples_hold_what_the_teacher_sees_in_the_mirror(crops: Path, tmp_path: Path):
+    pack_folder(crops, tmp_path, mirror=True, shard_size=25)
+    assert [shard.samples for shard in read_manifest(tmp_path).shards] == [25, 25, 10]
+    both = sorted(path.stem + mark for path in crops.glob("*.jpg") for mark in ("", "-m"))
+    assert keys(tmp_path) == both
+    loader = ShardLoader(tmp_path, read_manifest(tmp_path).spec, seed=0)
+    batch = next(loader.batches(2 * COUNT, image_resolution=256))
+    row = {key: i for i, key in enumerate(batch.keys)}
+    plain = [row[key] for key in both if not key.endswith("-m")]
+    mirrored = [row[key] for key in both if key.endswith("-m")]
+    assert torch.equal(batch.images[mirrored], batch.images[plain].flip(-1))
+    with torch.no_grad():
+        seen = make_teacher("tiny")(batch.images[mirrored].float() / 127.5 - 1)
+    for name, stored in batch.pyramid.items():
+        assert torch.equal(stored[mirrored], seen[name].half())
+    assert not torch.allclose(batch.pyramid["l3_8x8"][mirrored], batch.pyramid["l3_8x8"][plain].flip(-1), atol=0.1)
+
+
+# --- captions ---
+
+
+def captions_of(folder: Path) -> dict[str, str | None]:
+    found = {}
+    for path in sorted(folder.glob("*.tar")):
+        shard = Shard(path)
+        records = [SampleRecord.from_bytes(shard.read(row, "record")) for row in range(len(shard))]
+        found |= {record.source: record.caption for record in records}
+    return found
+
+
+@pytest.mark.parametrize("name", ["captions.csv", "captions.jsonl"])
+def test_captions_come_by_the_name_of_the_source(tmp_path: Path, name: str):
+    make_crops(tmp_path / "crops", 3)
+    rows = [("photo-0000.jpg", "a face, smiling"), ("photo-0002.jpg", "ein Gesicht mit Bärtchen"), ("other.jpg", "no one")]
+    text = "hair,file,caption\n" + "".join(f'brown,{file},"{caption}"\n' for file, caption in rows)
+    if name.endswith(".jsonl"):
+        text = "".join(json.dumps({"file": file, "caption": caption}) + "\n" for file, caption in rows)
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    pack_folder(tmp_path / "crops", tmp_path / "out", captions=tmp_path / name)
+    assert captions_of(tmp_path / "out") == {
+        "photo-0000.jpg": "a face, smiling",
+        "photo-0001.jpg": None,
+        "photo-0002.jpg": "ein Gesicht mit Bärtchen",
+    }
+
+
+@pytest.mark.parametrize(
+    "name, text, message",
+    [
+        ("c.csv", "name,caption\na,b\n", "no column file"),
+        ("c.csv", "", "no column caption and no column file"),
+        ("c.csv", "file,caption\na,b\na,c\n", "line 3: a second, different caption for 'a'"),
+        ("c.jsonl", '{"file": "a"}\n', "line 1: not an object with 'file' and 'caption'"),
+        ("c.jsonl", '{"file": "a", "caption": 3}\n', "line 1: 'file' and 'caption' must be texts"),
+        ("c.xlsx", "", "captions come as .csv"),
+    ],
+)
+def test_a_table_of_captions_that_cannot_be_used_is_refused(tmp_path: Path, name: str, text: str, message: str):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UsageError, match=f"{name}: {message}"):
+        read_captions(tmp_path / name)
+
+
+# --- going on ---
+
+
+def test_packing_again_changes_nothing(crops: Path, packed: Path):
+    before, times = contents(packed), [path.stat().st_mtime_ns for path in sorted(packed.glob("*.tar"))]
+    pack_folder(crops, packed, shard_size=12)
+    assert contents(packed) == before
+    assert [path.stat().st_mtime_ns for path in sorted(packed.glob("*.tar"))] == times
+
+
+def test_a_damaged_shard_is_packed_again(crops: Path, packed: Path, tmp_path: Path):
+    pack_folder(crops, tmp_path, shard_size=12)
+    payload = bytearray((tmp_path / "shard-000001.tar").read_bytes())
+    payload[5000] ^= 1
+    (tmp_path / "shard-000001.tar").write_bytes(payload)
+    pack_folder(crops, tmp_path, shard_size=12)
+    assert contents(tmp_path) == contents(packed)
+
+
+def interrupt_after(monkeypatch: pytest.MonkeyPatch, looks: int) -> None:
+    """Let the teacher fail after so many batches."""
+    forward, seen = Teacher.forward, []
+
+    def interrupted(self: Teacher, images: torch.Tensor):
+        seen.append(len(images))
+        if len(seen) > looks:
+            raise KeyboardInterrupt
+        return forward(self, images)
+
+    monkeypatch.setattr(Teacher, "forward", interrupted)
+
+
+def test_packing_goes_on_after_the_last_whole_shard(crops: Path, packed: Path, tmp_path: Path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, looks=5)  # three batches of 4 make a shard of 12
+        with pytest.raises(KeyboardInterrupt):
+            pack_folder(crops, tmp_path, shard_size=12, batch_size=4)
+    assert [path.name for path in tmp_path.glob("*.tar*")] == ["shard-000000.tar"]
+    with pytest.raises(DinogenError, match="packing did not finish"):
+        read_manifest(tmp_path)
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, looks=5)  # the 18 crops left make five batches
+        pack_folder(crops, tmp_path, shard_size=12, batch_size=4)
+    assert contents(tmp_path) == contents(packed)
+
+
+def test_a_killed_run_goes_on(crops: Path, packed: Path, tmp_path: Path):
+    command = [sys.executable, "-m", "launch.pack", "--crops", str(crops), "--output", str(tmp_path)]
+    command += ["--shard-size", "12", "--batch-size", "1"]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+    while process.poll() is None and not (tmp_path / "shard-000000.tar").exists():
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    pack_folder(crops, tmp_path, shard_size=12)
+    assert contents(tmp_path) == contents(packed)
+
+
+# --- several ranks ---
+
+
+def start_rank(crops: Path, output: Path, rank: int, world_size: int) -> subprocess.Popen:
+    """One rank as `torchrun` or `accelerate launch` would start it."""
+    command = [sys.executable, "-m", "launch.pack", "--crops", str(crops), "--output", str(output)]
+    environment = os.environ | {"RANK": str(rank), "WORLD_SIZE": str(world_size), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([*command, "--shard-size", "12", "--batch-size", "4"], env=environment)
+
+
+def test_two_ranks_write_what_one_would(crops: Path, packed: Path, tmp_path: Path):
+    ranks = [start_rank(crops, tmp_path, rank, 2) for rank in range(2)]
+    assert [rank.wait() for rank in ranks] == [0, 0]
+    assert contents(tmp_path) == contents(packed)
+
+
+def test_the_manifest_waits_for_the_last_rank(crops: Path, packed: Path, tmp_path: Path):
+    assert pack_folder(crops, tmp_path, shard_size=12, rank=1, world_size=4) is None
+    assert pack_folder(crops, tmp_path, shard_size=12, rank=3, world_size=4) is None  # of three shards it has none
+    assert pack_folder(crops, tmp_path, shard_size=12, rank=0, world_size=4) is None
+    assert not (tmp_path / "manifest.json").exists()
+    assert pack_folder(crops, tmp_path, shard_size=12, rank=2, world_size=4) == read_manifest(packed)
+    assert contents(tmp_path) == contents(packed)
+
+
+def test_one_rank_goes_on_where_two_were_stopped(crops: Path, packed: Path, tmp_path: Path):
+    assert pack_folder(crops, tmp_path, shard_size=12, rank=1, world_size=2) is None
+    pack_folder(crops, tmp_path, shard_size=12)
+    assert contents(tmp_path) == contents(packed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_ten_kills_at_random_moments_leave_no_trace(crops: Path, packed: Path, tmp_path: Path, world_size: int):
+    moments = random.Random(world_size)
+    kills, attempts = 0, 0
+    while kills < 10:
+        output = tmp_path / str(attempts)
+        attempts += 1
+        ranks = [start_rank(crops, output, rank, world_size) for rank in range(world_size)]
+        while not output.exists() and ranks[0].poll() is None:
+            time.sleep(0.005)  # what comes before takes seconds and writes nothing
+        time.sleep(moments.uniform(0, 0.4))
+        for rank in ranks:
+            rank.kill()
+        kills += all(rank.wait() == -signal.SIGKILL for rank in ranks)
+        again = [start_rank(crops, output, rank, world_size) for rank in range(world_size)]
+        assert [rank.wait() for rank in again] == [0] * world_size
+        assert contents(output) == contents(packed)
+
+
+# --- refusals ---
+
+
+def refused(capsys, *argv: object) -> str:
+    """The one line with which the command refuses, and its exit code's name."""
+    code = main([str(word) for word in argv])
+    lines = [line for line in capsys.readouterr().err.splitlines() if "error:" in line]
+    assert code in (1, 2) and len(lines) == 1
+    return lines[0]
+
+
+def test_another_teacher_is_refused_where_shards_are(crops: Path, packed: Path, capsys):
+    before = contents(packed)
+    line = refused(capsys, "--crops", crops, "--output", packed, "--input-size", 64)
+    assert "holds shards of tiny" in line and "at 32 px" in line and "at 64 px" in line
+    assert contents(packed) == before
+
+
+def test_other_crops_are_refused_where_shards_are(packed: Path, tmp_path: Path, capsys):
+    make_crops(tmp_path, 4)
+    before = contents(packed)
+    assert "holds shards" in refused(capsys, "--crops", tmp_path, "--output", packed)
+    assert contents(packed) == before
+
+
+def test_foreign_tars_are_never_overwritten(crops: Path, tmp_path: Path, capsys):
+    (tmp_path / "shard-000000.tar").write_bytes(b"mine")
+    assert "did not write" in refused(capsys, "--crops", crops, "--output", tmp_path)
+    assert (tmp_path / "shard-000000.tar").read_bytes() == b"mine"
+
+
+def test_a_missing_or_empty_folder_of_crops_is_refused(tmp_path: Path, capsys):
+    output = tmp_path / "out"
+    assert "no such folder" in refused(capsys, "--crops", tmp_path / "none", "--output", output)
+    assert "no crops here" in refused(capsys, "--crops", tmp_path, "--output", output)
+    assert not output.exists()
+
+
+def spoil(folder: Path, kind: str) -> str:
+    """Spoil one crop of a folder; what the message must say."""
+    image = sorted(folder.glob("*.jpg"))[1]
+    if kind == "truncated":
+        image.write_bytes(image.read_bytes()[:2000])
+        return f"{image.name}: cannot be decoded"
+    if kind == "small":
+        Image.new("RGB", (100, 80)).save(image)
+        return f"{image.name}: is 100×80 pixels instead of 256×256"
+    if kind == "no record":
+        image.with_suffix(".json").unlink()
+        return f"{image.stem}.json: cannot be read"
+    if kind == "bad record":
+        image.with_suffix(".json").write_text("{}")
+        return f"{image.stem}.json: has no 'source'"
+    if kind == "twice":
+        Image.open(image).save(image.with_suffix(".png"))
+        return "the crop is here as"
+    image.rename(image.with_name("my holiday.jpg"))
+    return "my holiday.jpg: not named by a key"
+
+
+@pytest.mark.parametrize(
+    "kind, workers",
+    [("truncated", 0), ("truncated", 1), ("small", 0), ("no record", 0), ("bad record", 0), ("twice", 0), ("strange", 0)],
+)
+def test_a_spoilt_crop_is_named_and_nothing_is_left_half_written(tmp_path: Path, capsys, kind: str, workers: int):
+    make_crops(tmp_path / "crops", 3)
+    message = spoil(tmp_path / "crops", kind)
+    line = refused(capsys, "--crops", tmp_path / "crops", "--output", tmp_path / "out", "--workers", workers)
+    assert message in line
+    assert not list(tmp_path.glob("out/*.tar*")) and not list(tmp_path.glob("out/.*.tmp*"))
+
+
+def test_numbers_that_cannot_be_are_refused(crops: Path, tmp_path: Path, capsys):
+    for flag in ("--batch-size", "--shard-size"):
+        assert f"{flag} 0: give at least 1" in refused(capsys, "--crops", crops, "--output", tmp_path / "out", flag, 0)
+
+
+def test_a_pyramid_that_does_not_fit_fp16_is_refused(crops: Path, tmp_path: Path, monkeypatch):
+    forward = Teacher.forward
+
+    def huge(self: Teacher, images: torch.Tensor):
+        pyramid = forward(self, images)
+        pyramid["l2_8x8"][3] *= 1e6
+        return pyramid
+
+    monkeypatch.setattr(Teacher, "forward", huge)
+    fourth = sorted(path.stem for path in crops.glob("*.jpg"))[3]
+    with pytest.raises(DinogenError, match=f"{fourth}: the teacher's 'l2_8x8' does not fit fp16"):
+        pack_folder(crops, tmp_path)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(crops: Path, tmp_path: Path, capfd):
+    """A limit on the size of files stands in for the full disk: the write fails in the middle of a shard."""
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000));"
+        "from launch.pack import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "--crops", str(crops), "--output", str(tmp_path)]
+    assert subprocess.run(command).returncode == 1
+    assert sum("error:" in line for line in capfd.readouterr().err.splitlines()) == 1
+    assert not list(tmp_path.glob("*.tar*")) and not list(tmp_path.glob(".*.tmp*"))
+
+
+def test_the_last_line_says_what_to_run_next(crops: Path, packed: Path, capsys):
+    assert main(["--crops", str(crops), "--output", str(packed), "--shard-size", "12"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert f"Wrote {packed}: 3 shards (30 train)." in last
+    assert f"dinogen train --config configs/faces32.yaml --data {packed}" in last
+
+
+def test_another_spec_is_stored_as_the_manifest_says(crops: Path, tmp_path: Path):
+    manifest = pack_folder(crops, tmp_path, input_size=64, layers=[1, 3], fine_layers=[1], levels=[4, 8, 16])
+    assert manifest == read_manifest(tmp_path)
+    assert isinstance(manifest, Manifest) and manifest.spec.layers == (1, 3)
+    stored = load(Shard(tmp_path / "shard-000000.tar").read(0, "pyramid"))
+    assert {name: tuple(tensor.shape) for name, tensor in stored.items()} == manifest.spec.stored_shapes()
+    assert manifest.spec == make_teacher("tiny", 64, [1, 3], [4, 8, 16], [1]).spec
