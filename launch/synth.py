@@ -1,0 +1,39 @@
+"""`dinogen synth`: draw portraits of nobody, to try everything without a photo."""
+
+import sys
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from launch.command import CommandParser, run_command, say_done
+
+
+def build_parser() -> CommandParser:
+    parser = CommandParser(
+        "synth",
+        "Draw portraits of people who do not exist: 512×512 JPEGs in OUTPUT, and captions.csv with a sentence, the "
+        "traits and the true pupil positions of each.",
+        epilog="The same seed always draws the same people. Run again, it draws only what is missing; a larger --count "
+               "goes on where the last run ended.",
+    )
+    parser.add_argument("--count", type=int, default=500, help="how many portraits to draw")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the portraits; made if it is not there")
+    parser.add_argument("--seed", type=int, default=0, help="which people to draw: any whole number from 0 upwards")
+    parser.add_argument("--workers", type=int | None, default=None, help="processes to draw with (default: all cores)")
+    return parser
+
+
+def work(args: Namespace) -> None:
+    from shards.synth import synth_folder
+
+    synth_folder(args.output, args.count, args.seed, args.workers)
+    written = f"{args.count} portraits and captions.csv to {args.output}"
+    say_done(written, f"dinogen crop --input {args.output} --output {args.output}-crops")
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_command(build_parser(), work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""Portraits of nobody: a folder of pictures with captions, to try everything without anybody's photo."""
+
+import io
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dinogen.errors import DinogenError, UsageError
+from dinogen.files import make_output_folder, write_bytes
+from dinogen.progress import progress
+from shards.synth.captions import row_of, write_captions
+from shards.synth.draw import draw_person
+from shards.synth.person import Person, sample_person
+
+STYLE = 1  # raise it with every change to the drawing, so that no folder mixes two styles
+JPEG_QUALITY = 95
+
+
+def signature(seed: int, index: int) -> bytes:
+    """The comment inside each JPEG by which a later run knows the portrait for its own."""
+    return f"dinogen synth, style {STYLE}, seed {seed}, portrait {index}".encode()
+
+
+def file_name(index: int) -> str:
+    return f"{index:06d}.jpg"
+
+
+def encode_portrait(seed: int, index: int) -> tuple[bytes, Person]:
+    """Portrait `index` of the series `seed` as JPEG bytes, and who it shows: a pure function of the two numbers."""
+    rng = np.random.default_rng([seed, index])
+    person = sample_person(rng)
+    jpeg = io.BytesIO()
+    picture = Image.fromarray(draw_person(person, rng))
+    picture.save(jpeg, "JPEG", quality=JPEG_QUALITY, comment=signature(seed, index))
+    return jpeg.getvalue(), person
+
+
+def synth_folder(output: Path, count: int, seed: int = 0, workers: int | None = None) -> None:
+    """Draw `count` portraits of 512×512 pixels into `output`: 000000.jpg … and captions.csv.
+
+    The files depend on `seed` alone. Portraits that are already there, whole, are kept.
+
+    Args:
+        workers: processes to draw with; all cores if None.
+
+    Raises:
+        UsageError: a number that cannot be right.
+        DinogenError: `output` cannot be written to, or holds a picture of the same name that is not ours.
+    """
+    output = Path(output)
+    _check(count, seed, workers)
+    make_output_folder(output)
+    missing = [index for index in range(count) if not _is_drawn(output / file_name(index), seed, index)]
+    workers = min(workers or available_cores(), max(len(missing), 1))
+    draw = partial(_draw_file, output, seed, frozenset(missing))
+    with _mapper(workers) as run:
+        write_captions(output / "captions.csv", list(progress(run(draw, range(count)), count, "portraits")))
+
+
+def available_cores() -> int:
+    """Cores that this process may use, which in a container are often fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check(count: int, seed: int, workers: int | None) -> None:
+    if not 1 <= count <= 1_000_000:
+        raise UsageError(f"--count {count}: say how many portraits to draw, from 1 to 1000000")
+    if seed < 0:
+        raise UsageError(f"--seed {seed}: give a whole number from 0 upwards")
+    if workers is not None and workers < 1:
+        raise UsageError(f"--workers {workers}: give at least 1, or leave it out to use all cores")
+
+
+def _is_drawn(path: Path, seed: int, index: int) -> bool:
+    """Whether the portrait is there, whole. A damaged one of ours counts as missing; anybody else's is not touched."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise DinogenError(f"{path}: cannot be read ({error.strerror}); choose another --output") from error
+    if content and signature(seed, index) not in content[:1024]:
+        raise DinogenError(f"{path}: not portrait {index} of seed {seed}; choose another --output, or empty this one")
+    return content.endswith(b"\xff\xd9")
+
+
+def _draw_file(output: Path, seed: int, missing: frozenset[int], index: int) -> dict[str, str]:
+    """Write portrait `index` if it is missing; give its row of captions.csv."""
+    if index in missing:
+        jpeg, person = encode_portrait(seed, index)
+        write_bytes(output / file_name(index), jpeg)
+    else:
+        person = sample_person(np.random.default_rng([seed, index]))
+    return row_of(file_name(index), person)
+
+
+@contextmanager
+def _mapper(workers: int) -> Iterator:
+    """A `map` over processes, or the plain one where a single process does."""
+    if workers == 1:
+        yield map
+        return
+    # Fresh processes: a fork of one that has used torch's threads may hang.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
+    try:
+        yield partial(pool.map, chunksize=4)
+    finally:
+        pool.shutdown(cancel_futures=True)
