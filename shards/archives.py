@@ -1,0 +1,103 @@
+"""Photos inside `.zip` and `.tar` files, WebDataset shards among them, read in place."""
+
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+from shards.decode import Rejected
+
+ARCHIVES = {".zip", ".tar"}
+PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
+PICTURES = {".jpg", ".jpeg", ".jpe", ".png", ".webp"}  # a shard holds much besides: only these names are photos
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file in an archive. `offset` is where its bytes begin in a tar, its place in the list of a zip."""
+
+    name: str
+    offset: int
+    size: int
+
+
+def list_archive(path: Path) -> Iterator[tuple[Member, Member | None]]:
+    """The photos of an archive, each with the `.json` of the same name, if there is one.
+
+    Raises:
+        Rejected: `damaged-archive` or `unreadable`; of a damaged tar only after the photos before the damage.
+    """
+    damage = None
+    if path.suffix.lower() == ".zip":
+        members = list_zip(path)
+    else:
+        members, damage = list_tar(path)
+    by_name = {member.name: member for member in members}  # of two members of one name the later one counts
+    for name, member in by_name.items():
+        if PurePosixPath(name).suffix.lower() in PICTURES:
+            yield member, by_name.get(str(PurePosixPath(name).with_suffix(".json")))
+    if damage:
+        raise Rejected("damaged-archive", damage)
+
+
+def list_zip(path: Path) -> list[Member]:
+    infos = open_zip(str(path), path.stat().st_mtime_ns).infolist()
+    return [Member(info.filename, index, info.file_size) for index, info in enumerate(infos) if not info.is_dir()]
+
+
+def list_tar(path: Path) -> tuple[list[Member], str | None]:
+    """The regular files of a tar, and what is wrong with its end: `tarfile` itself stops at a bad header in silence."""
+    members = []
+    try:
+        with tarfile.open(path, "r:") as tar, path.open("rb") as raw:
+            try:
+                members = [Member(info.name, info.offset_data, info.size) for info in tar if info.isreg()]
+            except (tarfile.TarError, EOFError, ValueError) as error:
+                members = [Member(info.name, info.offset_data, info.size) for info in tar.members if info.isreg()]
+                return members, str(error)
+            raw.seek(tar.offset)
+            if any(end := raw.read(tarfile.BLOCKSIZE)) or not end:
+                return members, f"cut off or overwritten at byte {tar.offset}"
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        raise Rejected("damaged-archive", str(error)) from error
+    except OSError as error:
+        raise Rejected("unreadable", error.strerror or str(error)) from error
+    return members, None
+
+
+@lru_cache(maxsize=4)
+def open_zip(path: str, changed: int) -> zipfile.ZipFile:
+    """Keep the last few zips open: their list of contents is read once, not for every photo."""
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise Rejected("damaged-archive", str(error)) from error
+    except OSError as error:
+        raise Rejected("unreadable", error.strerror or str(error)) from error
+
+
+def read_member(archive: str, member: Member) -> bytes:
+    """The bytes of one member.
+
+    Raises:
+        Rejected: `damaged-archive` (cut short, a wrong checksum) or `unreadable` (encrypted, vanished).
+    """
+    try:
+        if archive.lower().endswith(".zip"):
+            opened = open_zip(archive, Path(archive).stat().st_mtime_ns)
+            with opened.open(opened.infolist()[member.offset]) as file:
+                payload = file.read(member.size + 1)  # never more than declared: a zip can lie about it
+        else:
+            with open(archive, "rb") as file:
+                file.seek(member.offset)
+                payload = file.read(member.size)
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise Rejected("damaged-archive", str(error)) from error
+    except (OSError, RuntimeError, NotImplementedError) as error:  # RuntimeError is how zipfile asks for a password
+        raise Rejected("unreadable", str(error)) from error
+    if len(payload) != member.size:
+        raise Rejected("damaged-archive", f"{member.name}: holds {len(payload)} of {member.size} bytes")
+    return payload

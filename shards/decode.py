@@ -1,0 +1,124 @@
+"""Bytes of an unknown picture → upright 8-bit RGB, or a plain cause why not."""
+
+import io
+import warnings
+
+import numpy as np
+from PIL import Image, ImageCms, UnidentifiedImageError
+
+FORMATS = ("JPEG", "PNG", "WEBP")  # every decoder left out is attack surface saved
+MAX_PIXELS = 80_000_000  # about 0.7 GB at worst, with transparency; a decompression bomb does not pass
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+EXIF_ORIENTATION = 0x0112
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class Rejected(Exception):
+    """A picture that gives no crop. `cause` is one of a few fixed words, to count by; `detail` is for people."""
+
+    def __init__(self, cause: str, detail: str = ""):
+        super().__init__(cause, detail)
+        self.cause = cause
+        self.detail = " ".join(detail.split())[:200]
+
+
+def decode(payload: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode a JPEG, PNG or WebP (the first frame of an animation) to what a viewer shows: upright sRGB on white.
+
+    Args:
+        payload: the whole file.
+        max_pixels: larger pictures are refused from their header, before memory is taken for them.
+
+    Returns:
+        An RGB image of 8 bits a channel that carries no metadata.
+
+    Raises:
+        Rejected: `empty-file`, `not-an-image`, `too-many-pixels` or `damaged`.
+    """
+    if not payload:
+        raise Rejected("empty-file", "the file holds no bytes")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd EXIF; both are dealt with here
+        image = open_checked(payload, max_pixels)
+        try:
+            image.load()
+            orientation = orientation_of(image)
+            rgb = to_rgb(image)
+        except Exception as error:  # damaged files make decoders raise nearly anything, SyntaxError and struct.error too
+            raise Rejected("damaged", f"{type(error).__name__}: {error}") from error
+    return rgb.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else rgb
+
+
+def open_checked(payload: bytes, max_pixels: int) -> Image.Image:
+    """Read the header only, and refuse what is no picture or too large a one."""
+    try:
+        image = Image.open(io.BytesIO(payload), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise Rejected("too-many-pixels", str(error)) from error
+    except UnidentifiedImageError as error:
+        raise Rejected("not-an-image", f"neither {', '.join(FORMATS[:-1])} nor {FORMATS[-1]}") from error
+    except Exception as error:
+        raise Rejected("damaged", f"{type(error).__name__}: {error}") from error
+    if image.width * image.height > max_pixels:
+        raise Rejected("too-many-pixels", f"{image.width}×{image.height} pixels; at most {max_pixels:,} are decoded")
+    return image
+
+
+def orientation_of(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where there is none or it cannot be read."""
+    try:
+        return int(image.getexif().get(EXIF_ORIENTATION, 1))
+    except Exception:  # a broken EXIF block is no reason to lose a good photo
+        return 1
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any Pillow mode → RGB: 16 bits scaled, transparency over white, colours brought into sRGB."""
+    if image.mode.startswith("I") or image.mode == "F":
+        image = Image.fromarray(sixteen_to_eight(np.asarray(image)))
+    profile = image.info.get("icc_profile")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = over_white(image.convert("RGBA"))
+    if profile:
+        image = to_srgb(image, profile)
+    return bare(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def over_white(image: Image.Image) -> Image.Image:
+    """RGBA → RGB, as on white paper."""
+    white = Image.new("RGB", image.size, "white")
+    white.paste(image, mask=image.getchannel("A"))
+    return white
+
+
+def sixteen_to_eight(values: np.ndarray) -> np.ndarray:
+    """Grey values of 0 to 65535 → uint8, rounded. Shape `[H, W]` either way."""
+    return ((np.clip(values, 0, 65535).astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+
+
+def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
+    """Bring colours of another profile (Display P3, Adobe RGB, press CMYK) into sRGB; a broken profile is ignored."""
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "srgb" in ImageCms.getProfileDescription(source).lower():
+            return image
+        return ImageCms.profileToProfile(image, source, SRGB, outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image
+
+
+def bare(image: Image.Image) -> Image.Image:
+    """The pixels alone: no EXIF, GPS position, comment or profile follows into what is saved from here."""
+    image.info = {}
+    if hasattr(image, "_exif"):
+        image._exif = None
+    return image

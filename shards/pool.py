@@ -1,0 +1,98 @@
+"""Work spread over processes whose results come back in order."""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Work = Callable[[Item], Result]
+
+AHEAD = 8  # items a worker may be ahead of the slowest one: bounds memory, and hides uneven items
+
+_work: Work | None = None  # one a process, made by its initialiser
+
+
+class WorkerDied(Exception):
+    """The process that worked on an item was killed by it: a decoder crashed, or memory ran out."""
+
+
+def ordered_map(
+    make_work: Callable[[], Work], items: Iterable[Item], workers: int
+) -> Iterator[tuple[Item, Result | WorkerDied]]:
+    """Yield every item with `make_work()(item)`, in order, whatever the number of processes.
+
+    Args:
+        make_work: called once in every process; with `workers` > 1 it must pickle.
+        items: consumed only a little ahead of the results.
+        workers: number of processes; 0 or 1 works in this one.
+
+    Yields:
+        `(item, result)`; an item that kills its process twice, the second time alone, comes with a `WorkerDied`.
+    """
+    if workers <= 1:
+        yield from _in_this_process(make_work, items)
+        return
+    pool = _start_pool(make_work, workers)
+    waiting: deque[tuple[Item, Future]] = deque()
+    try:
+        remaining = iter(items)
+        while True:
+            while len(waiting) < AHEAD * workers and (item := next(remaining, None)) is not None:
+                waiting.append((item, pool.submit(_do, item)))
+            if not waiting:
+                return
+            item, future = waiting.popleft()
+            try:
+                result = future.result()
+            except BrokenProcessPool:  # every waiting item has failed with it; who was it?
+                pool.shutdown(wait=True)
+                result = _alone(make_work, item)
+                pool = _start_pool(make_work, workers)
+                waiting = deque((other, pool.submit(_do, other)) for other, _ in waiting)
+            yield item, result
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_this_process(make_work: Callable[[], Work], items: Iterable[Item]) -> Iterator[tuple[Item, Any]]:
+    work = None
+    for item in items:
+        work = work or make_work()  # not before there is work: it may load a model
+        yield item, work(item)
+
+
+def _alone(make_work: Callable[[], Work], item: Item) -> Any:
+    with _start_pool(make_work, 1) as pool:
+        try:
+            return pool.submit(_do, item).result()
+        except BrokenProcessPool:
+            return WorkerDied()
+
+
+def _start_pool(make_work: Callable[[], Work], workers: int) -> ProcessPoolExecutor:
+    # spawn: a fork of a process in which torch has run threads can hang
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(make_work,))
+
+
+def _start_worker(make_work: Callable[[], Work]) -> None:
+    global _work
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _work = make_work()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()  # a parent that was killed cannot tell its workers to stop
+    os._exit(1)
+
+
+def _do(item: Item) -> Any:
+    return _work(item)

@@ -1,0 +1,212 @@
+"""Where photos come from: folders, lists, archives, addresses. Each yields `Source`s: named, stamped, readable."""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dinogen.errors import DinogenError, UsageError
+from shards.archives import ARCHIVES, PACKED, Member, list_archive, read_member
+from shards.decode import Rejected
+from shards.remote import fetch, is_address, list_remote
+
+COMPANIONS = {".txt", ".csv", ".json", ".jsonl"}  # captions and licences that lie beside photos
+LISTS = {".txt", ".lst", ".list"}
+MAX_BYTES = 1 << 29  # no photo is larger than half a gigabyte; reading must not exhaust memory
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One thing that may be a photo. `name` is its path below the input, with `/`; unique in one input."""
+
+    name: str
+
+    @property
+    def file_name(self) -> str:
+        return self.name.rsplit("/", 1)[-1]
+
+    def stamp(self) -> list:
+        """Changes when the photo does (size and time, mostly): an equal one need not be read again."""
+        return []
+
+    def read(self) -> bytes:
+        """The whole file.
+
+        Raises:
+            Rejected: `unreadable`, `unreachable` or `too-many-bytes`.
+        """
+        raise NotImplementedError
+
+    def sidecar(self) -> bytes | None:
+        """The `.json` of the same name beside the photo, if there is one."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource(Source):
+    path: str
+
+    def stamp(self) -> list:
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return []
+        return [status.st_size, status.st_mtime_ns]
+
+    def read(self) -> bytes:
+        return read_file(self.path)
+
+    def sidecar(self) -> bytes | None:
+        path = os.path.splitext(self.path)[0] + ".json"
+        return read_file(path) if os.path.lexists(path) else None
+
+
+@dataclass(frozen=True, slots=True)
+class MemberSource(Source):
+    """A photo inside a `.zip` or `.tar`, read in place: nothing is unpacked, and no name becomes a path."""
+
+    archive: str
+    member: Member
+    beside: Member | None
+
+    def stamp(self) -> list:
+        return [*FileSource(self.name, self.archive).stamp(), self.member.offset, self.member.size]
+
+    def read(self) -> bytes:
+        if self.member.size > MAX_BYTES:
+            raise Rejected("too-many-bytes", f"{self.member.size:,} bytes; at most {MAX_BYTES:,} are read")
+        return read_member(self.archive, self.member)
+
+    def sidecar(self) -> bytes | None:
+        return None if self.beside is None else read_member(self.archive, self.beside)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteSource(Source):
+    url: str
+    cache: str
+    version: tuple = ()
+
+    def stamp(self) -> list:
+        return list(self.version)
+
+    def read(self) -> bytes:
+        return read_file(str(fetch(self.url, Path(self.cache), self.version, MAX_BYTES)))
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenSource(Source):
+    """Something named by the input that cannot be opened at all; it gets its line in the report like the rest."""
+
+    cause: str
+    detail: str
+
+    def read(self) -> bytes:
+        raise Rejected(self.cause, self.detail)
+
+
+def read_file(path: str) -> bytes:
+    """A regular file of reasonable size, or `Rejected`."""
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            raise Rejected("unreadable", "not a regular file")
+        if status.st_size > MAX_BYTES:
+            raise Rejected("too-many-bytes", f"{status.st_size:,} bytes; at most {MAX_BYTES:,} are read")
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise Rejected("unreadable", error.strerror or str(error)) from error
+
+
+def find_sources(given: str | Path, cache: Path) -> list[Source]:
+    """Everything that may be a photo in a folder, list file, archive or address, in the order of the names' bytes.
+
+    Args:
+        given: a folder (searched recursively, archives in it too); a `.txt`/`.lst` list of paths and addresses;
+            a `.zip` or `.tar` (a WebDataset shard too); or an address such as `s3://bucket/photos`.
+        cache: folder for what is fetched from addresses.
+
+    Raises:
+        UsageError: there is no such thing, or it is of no known kind.
+        DinogenError: nothing in it could be a photo, or an address cannot be listed.
+    """
+    sources = {source.name: source for source in open_input(str(given), cache)}
+    if not sources:
+        raise DinogenError(f"{given}: no image in it or below it; --input takes JPEG, PNG or WebP photos")
+    return sorted(sources.values(), key=lambda source: os.fsencode(source.name))
+
+
+def open_input(given: str, cache: Path) -> Iterator[Source]:
+    """Tell the kinds of input apart."""
+    path = Path(given)
+    if is_address(given):
+        yield from open_address(given, cache)
+    elif not path.exists():
+        raise UsageError(f"{given}: no such folder or file; --input takes a folder of photos, a list or an archive")
+    elif path.is_dir():
+        yield from open_folder(path)
+    elif path.suffix.lower() in ARCHIVES:
+        yield from open_archive(path, prefix="")
+    elif given.lower().endswith(PACKED):
+        raise UsageError(f"{given}: cannot be read in place; unpack it (gunzip), or pack it as .tar or .zip")
+    elif path.suffix.lower() in LISTS:
+        yield from open_list(path, cache)
+    else:
+        yield FileSource(path.name, str(path))
+
+
+def open_folder(folder: Path) -> Iterator[Source]:
+    for path in walk(folder):
+        name = path.relative_to(folder).as_posix()
+        if path.suffix.lower() in ARCHIVES:
+            yield from open_archive(path, prefix=f"{name}/")
+        else:
+            yield FileSource(name, str(path))
+
+
+def open_archive(path: Path, prefix: str) -> Iterator[Source]:
+    try:
+        for member, beside in list_archive(path):
+            yield MemberSource(prefix + member.name, str(path), member, beside)
+    except Rejected as rejected:
+        yield BrokenSource(prefix.rstrip("/") or path.name, rejected.cause, rejected.detail)
+
+
+def open_list(path: Path, cache: Path) -> Iterator[Source]:
+    """A line a photo: a path (relative ones from the list's folder) or an address; `#` begins a comment."""
+    text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    for line in filter(None, map(str.strip, text.splitlines())):
+        if line.startswith("#"):
+            continue
+        try:
+            yield RemoteSource(line, line, str(cache)) if is_address(line) else FileSource(line, str(path.parent / line))
+        except UsageError as error:
+            yield BrokenSource(line, "refused-address", str(error))
+
+
+def open_address(url: str, cache: Path) -> Iterator[Source]:
+    if url.lower().endswith(tuple(ARCHIVES)):
+        try:
+            yield from open_archive(fetch(url, cache), prefix="")
+        except Rejected as rejected:
+            raise DinogenError(f"{url}: {rejected.detail}; check the address and try again") from rejected
+        return
+    for name, address, version in list_remote(url):
+        if Path(name).suffix.lower() not in COMPANIONS:
+            yield RemoteSource(name, address, str(cache), version)
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Files below `folder`, into linked folders too, each real folder once: links that form a loop come to an end."""
+    seen = set()
+    for root, folders, files in os.walk(folder, followlinks=True):
+        status = os.stat(root)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in files:
+            if not name.startswith(".") and Path(name).suffix.lower() not in COMPANIONS:
+                yield Path(root, name)
