@@ -132,10 +132,10 @@ class TrainConfig:
     real_batch_size: int = 192
     batch_size_at: dict[int, int] = field(default_factory=dict)
     gradient_accumulation_steps: int = 1
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-3
     rampup_kimg: float = 5.0
     decay_kimg: float = 0.0
-    betas: tuple[float, float] = (0.0, 0.99)
+    betas: tuple[float, float] = (0.9, 0.99)
     clip_grad_norm: float = 10.0
     ema_kimg: float = 6.0
     stored_pyramids_from: int | None = None

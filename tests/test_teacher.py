@@ -98,3 +98,11 @@ def test_a_hub_out_of_reach_says_what_to_do_offline(monkeypatch, tmp_path):
 def test_layers_that_do_not_exist_are_refused():
     with pytest.raises(UsageError, match=r"teacher.layers \[4\]: 'tiny' has layers 1 to 3"):
         make_teacher("tiny", layers=[4])
+
+
+def test_tiny_sees_the_detail_inside_a_patch_as_clearly_as_its_colour(tiny):
+    rows, columns = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
+    stripes = torch.where((columns // 2) % 2 == 0, 0.2, -0.2).expand(1, 3, 32, 32)
+    grey, brighter = torch.zeros(1, 3, 32, 32), torch.full((1, 3, 32, 32), 0.2)
+    flat, striped, lit = (tiny(images)["l1_8x8"] for images in (grey, stripes, brighter))
+    assert (striped - flat).norm() > (lit - flat).norm()

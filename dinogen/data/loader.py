@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from dinogen.data.ahead import read_ahead
+from dinogen.data.folder import LocalFolder, RemoteFolder, Verify, open_folder
 from dinogen.data.image import check_resolution
-from dinogen.data.manifest import read_manifest
 from dinogen.data.order import LoaderState, SampleOrder
 from dinogen.data.schema import DEFAULT_SPLIT
-from dinogen.data.store import MAX_BAD_FRACTION, Batch, SampleStore, Verify
+from dinogen.data.store import MAX_BAD_FRACTION, Batch, SampleStore
 from dinogen.errors import DinogenError, UsageError
 from dinogen.pyramid import PyramidSpec
 
@@ -29,7 +29,7 @@ class ShardLoader:
     it. Every sample comes once an epoch; a batch may reach over the end of an epoch.
 
     Args:
-        data: folder of shards with its manifest.
+        data: folder of shards with its manifest, or its address (s3://…, hf://…, https://…).
         spec: the spec that the run was configured with; the data's must equal it.
         seed: decides the order, together with the epoch.
         rank: number of this process.
@@ -47,7 +47,7 @@ class ShardLoader:
 
     def __init__(
         self,
-        data: Path,
+        data: Path | str,
         spec: PyramidSpec,
         *,
         seed: int,
@@ -60,8 +60,8 @@ class ShardLoader:
         window_shards: int = WINDOW_SHARDS,
         max_bad_fraction: float = MAX_BAD_FRACTION,
     ):
-        self.data = Path(data)
-        manifest = read_manifest(self.data)
+        self.data = open_folder(data)
+        manifest = self.data.manifest()
         check_spec(self.data, manifest.spec, spec)
         self.spec = manifest.spec
         self.state = state
@@ -130,7 +130,7 @@ class _Parts:
             yield batch[self.part]
 
 
-def check_spec(data: Path, packed: PyramidSpec, wanted: PyramidSpec) -> None:
+def check_spec(data: LocalFolder | RemoteFolder, packed: PyramidSpec, wanted: PyramidSpec) -> None:
     """Refuse to train on what another teacher saw.
 
     Raises:
@@ -147,12 +147,18 @@ def check_spec(data: Path, packed: PyramidSpec, wanted: PyramidSpec) -> None:
 
 
 def load_crops(
-    data: Path, count: int, resolution: int = 256, *, split: str = DEFAULT_SPLIT, seed: int = 0, verify: Verify = "sha256"
+    data: Path | str,
+    count: int,
+    resolution: int = 256,
+    *,
+    split: str = DEFAULT_SPLIT,
+    seed: int = 0,
+    verify: Verify = "sha256",
 ) -> Tensor:
     """Random crops of a split, each at most once, for previews and evaluation.
 
     Args:
-        data: folder of shards with its manifest.
+        data: folder of shards with its manifest, or its address.
         count: how many; fewer come back where the split has fewer.
         resolution: side R, a divisor of 256.
         seed: decides which; a smaller count gives the first ones of a bigger count.
@@ -161,7 +167,8 @@ def load_crops(
         uint8 `[count, 3, R, R]`, RGB.
     """
     check_resolution(resolution)
-    store = SampleStore(Path(data), read_manifest(Path(data)), split, verify)
+    folder = open_folder(data)
+    store = SampleStore(folder, folder.manifest(), split, verify)
     order = SampleOrder(store.counts, seed, WINDOW_SHARDS)
     places = next(order.batches(LoaderState(), min(count, len(order))))
     return store.read(places, resolution, pyramid=False).images

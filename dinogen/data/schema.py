@@ -103,9 +103,20 @@ class PyramidLayout:
             name: tuple(header_end + offset for offset in entries[name]["data_offsets"]) for name in self.shapes
         }
 
-    def encode(self, pyramid: Mapping[str, Tensor]) -> bytes:
-        """The file for one sample: fp16 tensors of `stored_shapes()`, no batch dimension."""
-        return save({name: pyramid[name].contiguous() for name in self.shapes})
+    def join(self, pyramids: Mapping[str, Tensor]) -> Tensor:
+        """The files' bytes from the tensors of a batch, the inverse of `split`.
+
+        Args:
+            pyramids: fp16 tensors `[N, *shape]` of `stored_shapes()`, on the CPU.
+
+        Returns:
+            uint8 `[N, size]`, a file in each row.
+        """
+        rows = torch.empty(len(pyramids["cls"]), self.size, dtype=torch.uint8)
+        rows[:, : len(self.header)] = torch.frombuffer(bytearray(self.header), dtype=torch.uint8)
+        for name, (start, stop) in self._spans.items():
+            rows[:, start:stop] = pyramids[name].flatten(1).contiguous().view(torch.uint8)
+        return rows
 
     def normalise(self, payload: bytes) -> bytes:
         """Check a file and return it in exactly this layout.
@@ -127,7 +138,7 @@ class PyramidLayout:
             if tuple(tensor.shape) != self.shapes[name] or tensor.dtype != torch.float16:
                 found = f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
                 raise DinogenError(f"'{name}' is {found} instead of float16 {list(self.shapes[name])}")
-        return self.encode(tensors)
+        return self.join({name: tensor[None] for name, tensor in tensors.items()}).numpy().tobytes()
 
     def split(self, rows: Tensor) -> dict[str, Tensor]:
         """Tensors of a batch from the files' bytes.

@@ -1,24 +1,22 @@
 """Samples of one split by shard and row, from shards that are checked before they are used."""
 
-import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dinogen.data.folder import LocalFolder, RemoteFolder, Verify
 from dinogen.data.image import decode_image
 from dinogen.data.manifest import Manifest, ShardRecord
 from dinogen.data.schema import PyramidLayout, SampleRecord
 from dinogen.data.shard import Shard
 from dinogen.errors import DinogenError
 
-Verify = Literal["sha256", "size"]
 MAX_BAD_FRACTION = 0.001
 
 log = logging.getLogger(__name__)
@@ -57,7 +55,7 @@ class SampleStore:
     following shard takes the place of each. What was checked and found is shared by all workers of this store.
 
     Args:
-        folder: where manifest and shards lie.
+        folder: where the shards lie.
         manifest: the folder's manifest.
         split: the split to read.
         verify: `sha256` reads every shard whole once; `size` trusts its content, for big sets on good storage.
@@ -67,7 +65,7 @@ class SampleStore:
 
     def __init__(
         self,
-        folder: Path,
+        folder: LocalFolder | RemoteFolder,
         manifest: Manifest,
         split: str,
         verify: Verify = "sha256",
@@ -178,31 +176,13 @@ class SampleStore:
             self._open.move_to_end(number)
             return self._open[number]
         record = self.shards[number]
-        if not self._verified[number]:
-            check_file(self.folder / record.name, record, self.verify)
-        shard = open_shard(self.folder / record.name, record)
+        path = self.folder.fetch(record, None if self._verified[number] else self.verify)
+        shard = open_shard(path, record)
         self._verified[number] = True
         self._open[number] = shard
         if len(self._open) > self.keep_open:
             self._open.popitem(last=False)[1].close()
         return shard
-
-
-def check_file(path: Path, record: ShardRecord, verify: Verify) -> None:
-    """Compare a shard's file with the manifest.
-
-    Raises:
-        DinogenError: missing, of another size, or (with `sha256`) of another content.
-    """
-    remedy = "restore it or pack the crops again"
-    try:
-        size = path.stat().st_size
-        if size != record.bytes:
-            raise DinogenError(f"{path}: has {size} bytes instead of {record.bytes}; {remedy}")
-        if verify == "sha256" and file_sha256(path) != record.sha256:
-            raise DinogenError(f"{path}: its sha256 differs from the manifest's, so it is damaged; {remedy}")
-    except OSError as error:
-        raise DinogenError(f"{path}: cannot be read ({error.strerror}); {remedy}") from error
 
 
 def open_shard(path: Path, record: ShardRecord) -> Shard:
@@ -212,12 +192,6 @@ def open_shard(path: Path, record: ShardRecord) -> Shard:
         shard.close()
         raise DinogenError(f"{path}: holds {len(shard)} samples instead of {record.samples}; pack the crops again")
     return shard
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a file, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_pyramid_into(shard: Shard, row: int, layout: PyramidLayout, target: Tensor) -> None:
