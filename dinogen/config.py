@@ -123,6 +123,7 @@ class TrainConfig:
         checkpoint_kimg: a checkpoint every so often.
         snapshot_kimg: a snapshot and pictures every so often.
         log_kimg: scalars every so often.
+        max_bad_steps: so many steps in a row whose gradient is not finite end the run; single ones are skipped.
         workers: loader processes a rank.
     """
 
@@ -142,12 +143,13 @@ class TrainConfig:
     checkpoint_kimg: float = 50.0
     snapshot_kimg: float = 50.0
     log_kimg: float = 2.0
+    max_bad_steps: int = 10
     workers: int = 0
 
     def __post_init__(self) -> None:
         for key in (
             "total_kimg", "batch_size", "real_batch_size", "gradient_accumulation_steps", "learning_rate",
-            "clip_grad_norm", "ema_kimg", "checkpoint_kimg", "snapshot_kimg", "log_kimg",
+            "clip_grad_norm", "ema_kimg", "checkpoint_kimg", "snapshot_kimg", "log_kimg", "max_bad_steps",
         ):  # fmt: skip
             require_positive(f"train.{key}", getattr(self, key))
         if self.max_minutes is not None:

@@ -36,3 +36,11 @@ def any_rank(flag: bool, device: torch.device) -> bool:
     if world_size() == 1:
         return flag
     return bool(sum_over_ranks(torch.tensor(float(flag), device=device)).item())
+
+
+def gather_objects(value: str) -> list[str]:
+    """The strings of all ranks, in rank order, on all of them."""
+    values = [value] * world_size()
+    if world_size() > 1:
+        dist.all_gather_object(values, value)
+    return values

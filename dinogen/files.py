@@ -3,13 +3,29 @@
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from dinogen.errors import DinogenError
+
+DISK_FULL = "the disk is full; free some space or choose another --output"
+NO_PERMISSION = "no permission to write here; choose another --output"
+FILE_IN_THE_WAY = "a file stands where a folder is needed; choose another --output"
+WRITE_REMEDIES = {
+    errno.ENOSPC: DISK_FULL,
+    errno.EDQUOT: DISK_FULL,
+    errno.EACCES: NO_PERMISSION,
+    errno.EPERM: NO_PERMISSION,
+    errno.EROFS: NO_PERMISSION,
+    errno.EEXIST: FILE_IN_THE_WAY,
+    errno.ENOTDIR: FILE_IN_THE_WAY,
+}
 
 
 def fsync_path(path: Path) -> None:
@@ -26,14 +42,18 @@ def plain_write_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals to write below `path` into a line that says what to do."""
     try:
         yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DinogenError(f"{path}: the disk is full; free some space or choose another --output") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise DinogenError(f"{path}: no permission to write here; choose another --output") from error
-        if error.errno in (errno.EEXIST, errno.ENOTDIR):
-            raise DinogenError(f"{path}: a file stands where a folder is needed; choose another --output") from error
+    except (OSError, SafetensorError) as error:
+        if remedy := WRITE_REMEDIES.get(error_number(error)):
+            raise DinogenError(f"{path}: {remedy}") from error
         raise
+
+
+def error_number(error: OSError | SafetensorError) -> int | None:
+    """The operating system's number of an error; safetensors only mentions it in its text."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = re.search(r"os error (\d+)", str(error))
+    return int(found[1]) if found else None
 
 
 @contextmanager

@@ -44,20 +44,12 @@ def save_checkpoint(folder: Path, cur_nimg: int, tensors: Mapping[str, Mapping[s
         return target
     with atomic_folder(target) as temporary:
         for name, values in tensors.items():
-            save_tensors(values, temporary / f"{name}.safetensors")
+            on_cpu = {key: value.detach().cpu().contiguous() for key, value in values.items()}
+            save_file(on_cpu, temporary / f"{name}.safetensors")
         write_json(temporary / "state.json", {"version": VERSION, "cur_nimg": cur_nimg, **state})
     for stale in list_checkpoints(folder)[:-KEPT]:
         shutil.rmtree(stale, ignore_errors=True)
     return target
-
-
-def save_tensors(values: Mapping[str, Tensor], path: Path) -> None:
-    """safetensors' `save_file`, whose complaints about the disk become OSErrors again."""
-    try:
-        save_file({key: value.detach().cpu().contiguous() for key, value in values.items()}, path)
-    except SafetensorError as error:
-        code = 28 if "No space" in str(error) or "os error 28" in str(error) else 5
-        raise OSError(code, str(error), str(path)) from error
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict]:

@@ -1,8 +1,11 @@
 """What a run says of itself: a progress line, TensorBoard scalars, pictures."""
 
+import math
 import resource
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -13,11 +16,11 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from dinogen.data.loader import load_crops
-from dinogen.errors import DinogenError
 from dinogen.evaluate.metrics import mean_pairwise_distance
 from dinogen.files import make_output_folder
 from dinogen.images import image_grid, save_png, to_float, to_uint8, viewing_scale
 from dinogen.progress import progress_bar
+from dinogen.pyramid import resize
 from dinogen.schedule import Stage, learning_rate_at
 from dinogen.train.pictures import pyramid_picture
 
@@ -29,6 +32,8 @@ GRID_COUNT = 64
 PYRAMID_COUNT = 6  # of real and of generated images
 STRIP_ROWS = 4
 STRIP_FRAMES = 8
+ALARM_SPREAD = 0.3  # mean distance among generated features over that to real ones
+ALARM_AFTER_KIMG = 20
 
 
 class Monitor:
@@ -37,11 +42,14 @@ class Monitor:
     def __init__(self, trainer: "Trainer"):
         self.trainer = trainer
         self.sums: dict[str, Tensor] = {}
-        self.steps = 0
+        self.counts: dict[str, int] = {}
+        self.low_diversity_since: int | None = None
         self.logged_at = (time.monotonic(), trainer.cur_nimg)
         self.writer: SummaryWriter | None = None
         self.bar = None
         rng = torch.Generator().manual_seed(trainer.config.seed + 1)
+        # Checking whole shards for a preview would take minutes on big data; the loader does check what it reads.
+        self.crops = load_crops(trainer.folder_of_data, GRID_COUNT, verify="size")
         self.z = torch.randn(GRID_COUNT, trainer.config.generator.z_dim, generator=rng).to(trainer.device)
 
     def __enter__(self) -> "Monitor":
@@ -55,33 +63,32 @@ class Monitor:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.writer is not None:
-            self.writer.close()
+            with self.forgiving_disk():
+                self.writer.close()
             self.bar.close()
 
-    def record(self, statistics: dict[str, Tensor], stage: Stage) -> None:
+    @contextmanager
+    def forgiving_disk(self) -> Iterator[None]:
+        """TensorBoard may fail to write without taking the run with it."""
+        try:
+            yield
+        except OSError as error:
+            self.bar.write(f"TensorBoard's log could not be written ({error.strerror}).", file=sys.stderr)
+
+    def record(self, statistics: dict[str, Tensor]) -> None:
         """Add one step's statistics to the averages; nothing waits for the device."""
         for name, value in statistics.items():
             self.sums[name] = self.sums.get(name, 0) + value
-        self.steps += 1
+            self.counts[name] = self.counts.get(name, 0) + 1
         if self.bar is not None:
             self.bar.update(min(self.trainer.cur_nimg, self.bar.total) - self.bar.n)
 
     def log_scalars(self, stage: Stage) -> None:
-        """Write the averages since the last call.
-
-        Raises:
-            DinogenError: the loss is no longer finite.
-        """
+        """Write the averages since the last call; a step that was skipped has no part in them."""
         trainer, now = self.trainer, time.monotonic()
-        means = {name: (total / self.steps).item() for name, total in self.sums.items()}
+        means = {name: (total / self.counts[name]).item() for name, total in self.sums.items()}
         seconds, images = now - self.logged_at[0], trainer.cur_nimg - self.logged_at[1]
-        self.sums, self.steps, self.logged_at = {}, 0, (now, trainer.cur_nimg)
-        if not all(torch.isfinite(torch.tensor(value)) for value in means.values()):
-            broken = ", ".join(name for name, value in means.items() if value != value or abs(value) == float("inf"))
-            raise DinogenError(
-                f"training broke at {trainer.cur_nimg / 1000:.1f} kimg: {broken} is not finite; run the same command "
-                "again to go on from the last checkpoint, with a lower --train.learning_rate"
-            )
+        self.sums, self.counts, self.logged_at = {}, {}, (now, trainer.cur_nimg)
         if self.writer is None:
             return
         scalars = {tag_of(name): value for name, value in means.items()}
@@ -95,11 +102,31 @@ class Monitor:
         }
         if trainer.device.type == "cuda":
             scalars["memory/peak_device_gib"] = torch.cuda.max_memory_allocated(trainer.device) / 2**30
-        for tag, value in scalars.items():
-            self.writer.add_scalar(tag, value, trainer.cur_nimg)
+        scalars |= self.watch_diversity(means)
+        with self.forgiving_disk():
+            for tag, value in scalars.items():
+                self.writer.add_scalar(tag, value, trainer.cur_nimg)
         drift = [value for name, value in means.items() if name.startswith("displacement/")]
-        shown = f"drift {sum(drift) / len(drift):.3f}" if drift else f"loss {means['loss']:.3f}"
+        shown = f"drift {sum(drift) / len(drift):.3f}" if drift else f"loss {means.get('loss', math.nan):.3f}"
         self.bar.set_postfix_str(f"{stage.resolution}px alpha {stage.alpha:.2f} {shown}")
+
+    def watch_diversity(self, means: dict[str, float]) -> dict[str, float]:
+        """Raise an alarm when generated features have been far too alike for long: this is how such training fails."""
+        spread = [value for name, value in means.items() if name.startswith("spread/")]
+        if not spread:
+            return {}
+        nimg = self.trainer.cur_nimg
+        low = sum(spread) / len(spread) < ALARM_SPREAD
+        self.low_diversity_since = (self.low_diversity_since or nimg) if low else None
+        alarm = low and nimg - self.low_diversity_since >= ALARM_AFTER_KIMG * 1000
+        if alarm:
+            self.bar.write(
+                f"Diversity has been below {ALARM_SPREAD} of the real images' for {ALARM_AFTER_KIMG} kimg: the generator "
+                "may be collapsing to one face. Look at the samples; a lower --train.learning_rate or a larger "
+                "--train.real_batch_size may help.",
+                file=sys.stderr,
+            )
+        return {"diversity/alarm": float(alarm)}
 
     @torch.no_grad()
     def show_pictures(self) -> None:
@@ -107,26 +134,27 @@ class Monitor:
         trainer, stage = self.trainer, self.trainer.stage
         network = trainer.G_ema
         samples = torch.cat([network(z, stage.resolution, stage.alpha) for z in self.z.split(16)])
-        crops = load_crops(trainer.folder_of_data, GRID_COUNT, stage.resolution)
-        real = to_float(crops.to(trainer.device))
+        real = resize(to_float(self.crops.to(trainer.device)), stage.resolution)
         count = min(PYRAMID_COUNT, len(real))
         shown = torch.cat([real[:count], samples[:count]])
         with trainer.accelerator.autocast():
             pyramid = trainer.teacher(shown)  # on all ranks: a sharded teacher's forward is a collective
-        if self.writer is None:
-            return
-        step = trainer.cur_nimg
+        colours = pyramid_picture(shown, pyramid, trainer.teacher.spec, count)
+        trainer.on_main(lambda: self.write_pictures(samples, real, colours))
+
+    def write_pictures(self, samples: Tensor, real: Tensor, pyramids: Tensor) -> None:
+        trainer, stage = self.trainer, self.trainer.stage
+        nimg, scale = trainer.cur_nimg, viewing_scale(stage.resolution)
         diversity = mean_pairwise_distance(samples.flatten(1)) / mean_pairwise_distance(real.flatten(1))
-        self.writer.add_scalar("diversity/pixels", float(diversity), step)
-        scale = viewing_scale(stage.resolution)
         grid = image_grid(to_uint8(samples), GRID_COLUMNS, scale)
-        path = make_output_folder(trainer.folder.pictures) / f"kimg{step / 1000:010.3f}.png"
-        save_png(grid, path)
-        self.add_image("samples", grid)
-        self.add_image("real", image_grid(crops, GRID_COLUMNS, scale))
-        self.writer.add_image("pyramids/real_left_generated_right", pyramid_picture(shown, pyramid, trainer.teacher.spec, count), step)
-        self.add_image("interpolation", image_grid(to_uint8(self.strip(stage)), STRIP_FRAMES, scale))
-        self.writer.flush()
+        save_png(grid, make_output_folder(trainer.folder.pictures) / f"kimg{nimg / 1000:010.3f}.png")
+        with self.forgiving_disk():
+            self.writer.add_scalar("diversity/pixels", float(diversity), nimg)
+            self.add_image("samples", grid)
+            self.add_image("real", image_grid(to_uint8(real), GRID_COLUMNS, scale))
+            self.writer.add_image("pyramids/real_left_generated_right", pyramids, nimg)
+            self.add_image("interpolation", image_grid(to_uint8(self.strip(stage)), STRIP_FRAMES, scale))
+            self.writer.flush()
 
     def strip(self, stage: Stage) -> Tensor:
         """Rows of straight walks between styles, `[rows · frames, 3, R, R]`."""

@@ -1,8 +1,10 @@
 """The trainer: everything a run consists of, one step of it, and the loop."""
 
+import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,12 +16,12 @@ from torch.distributed.device_mesh import init_device_mesh
 
 from dinogen.config import RunConfig
 from dinogen.data.loader import Batch, LoaderState, ShardLoader
-from dinogen.distributed import any_rank, gather_rows
+from dinogen.distributed import any_rank, gather_objects, gather_rows
 from dinogen.errors import DinogenError, UsageError
 from dinogen.files import atomic_folder
 from dinogen.images import to_float
 from dinogen.networks import Generator
-from dinogen.objectives import make_objective
+from dinogen.objectives import ObjectiveResult, make_objective
 from dinogen.pyramid import Pyramid, complete
 from dinogen.schedule import (
     Stage,
@@ -29,7 +31,7 @@ from dinogen.schedule import (
     stage_of_run,
     uses_stored_pyramids,
 )
-from dinogen.teacher import make_teacher, shard_teacher, wants_sharding
+from dinogen.teacher import Teacher, make_teacher, shard_teacher, wants_sharding
 from dinogen.train import checkpoint as checkpoints
 from dinogen.train.ema import make_ema, update_ema
 from dinogen.train.monitor import Monitor
@@ -91,6 +93,7 @@ class Trainer:
         )
         for _, real_batch_size in self.batch_sizes:  # a batch beyond the data is refused now, not at a late stage
             self.loader.batches(real_batch_size, image_resolution=None)
+        self.bad_steps = 0
         self.signal_received: int | None = None
 
     @property
@@ -116,7 +119,7 @@ class Trainer:
                     f"take a multiple of {self.world_size}"
                 )
 
-    def make_teacher(self):
+    def make_teacher(self) -> Teacher:
         settings = vars(self.config.teacher).copy()
         mode = settings.pop("shard")
         teacher = make_teacher(**settings).to(self.device)
@@ -130,35 +133,40 @@ class Trainer:
         """Train until `total_kimg`, `max_minutes` or a signal; save; return the last snapshot.
 
         Raises:
-            DinogenError: the loss stopped being finite, or a checkpoint could not be written.
+            DinogenError: too many steps were not finite, or the last checkpoint could not be written.
         """
-        train = self.config.train
-        deadline = time.monotonic() + train.max_minutes * 60 if train.max_minutes else float("inf")
+        minutes = self.config.train.max_minutes
+        deadline = time.monotonic() + minutes * 60 if minutes else math.inf
         if self.is_main:
             self.folder.prepare(self.config, self.describe_devices())
-        self.listen_for_signals()
-        with Monitor(self) as monitor:
-            while self.cur_nimg < train.total_kimg * 1000:
-                before = self.cur_nimg
+        ended = self.finished
+        with self.noting_signals(), Monitor(self) as monitor:
+            while not ended:
                 for batch, stage in self.one_stage():
-                    monitor.record(self.train_step(batch, stage), stage)
-                    stopping = any_rank(time.monotonic() > deadline or self.signal_received is not None, self.device)
-                    finished = self.cur_nimg >= train.total_kimg * 1000
-                    if self.crossed(before, train.log_kimg) or stopping or finished:
-                        monitor.log_scalars(stage)
-                    if self.crossed(before, train.snapshot_kimg) and not (stopping or finished):
-                        monitor.show_pictures()
-                        self.save_snapshot()
-                    if self.crossed(before, train.checkpoint_kimg) and not (stopping or finished):
-                        self.save()
                     before = self.cur_nimg
-                    if stopping or finished:
+                    monitor.record(self.train_step(batch, stage))
+                    stopping = time.monotonic() > deadline or self.signal_received is not None
+                    ended = any_rank(stopping, self.device) or self.finished
+                    if ended or self.crossed(before, self.config.train.log_kimg):
+                        monitor.log_scalars(stage)
+                    if ended:
                         break
-                if stopping:
-                    break
+                    self.write_regularly(before, monitor)
             self.save()
-            monitor.show_pictures()
+            self.attempt(monitor.show_pictures)
             return self.save_snapshot()
+
+    @property
+    def finished(self) -> bool:
+        return self.cur_nimg >= self.config.train.total_kimg * 1000
+
+    def write_regularly(self, before: int, monitor: Monitor) -> None:
+        """Pictures, snapshot and checkpoint, each when its time has come since the clock read `before`."""
+        if self.crossed(before, self.config.train.snapshot_kimg):
+            self.attempt(monitor.show_pictures)
+            self.attempt(self.save_snapshot)
+        if self.crossed(before, self.config.train.checkpoint_kimg):
+            self.attempt(self.save)
 
     def crossed(self, before: int, kimg: float) -> bool:
         """Whether the clock has just passed a multiple of so many kimg."""
@@ -190,19 +198,49 @@ class Trainer:
             result = self.compare(batch, stage, batch_size)
             self.accelerator.backward(result.loss)
             statistics = {"loss": result.loss.detach(), **result.statistics}
-            if self.accelerator.sync_gradients:
-                norm = self.accelerator.clip_grad_norm_(self.network.parameters(), train.clip_grad_norm)
-                statistics["gradient_norm"] = norm.detach()
-            self.optimizer.step()
-            self.optimizer.zero_grad()
+            learned = self.learn() if self.accelerator.sync_gradients else None
         self.cur_nimg += real_batch_size
         self.cur_step += 1
-        if self.accelerator.sync_gradients:
-            nimg = real_batch_size * train.gradient_accumulation_steps
-            update_ema(self.G_ema, self.network, ema_beta(self.cur_nimg, nimg, train))
-        return statistics
+        if learned is None:
+            return statistics
+        if not learned.isfinite():
+            self.note_bad_step(statistics)
+            return {}
+        self.bad_steps = 0
+        nimg = real_batch_size * train.gradient_accumulation_steps
+        update_ema(self.G_ema, self.network, ema_beta(self.cur_nimg, nimg, train))
+        return statistics | {"gradient_norm": learned}
 
-    def compare(self, batch: Batch, stage: Stage, batch_size: int):
+    def learn(self) -> Tensor:
+        """Clip the gradient and take a step, unless the gradient is not finite; returns its norm.
+
+        The ranks' gradients have been averaged by now, so that all of them see the same norm and skip the same steps.
+        """
+        norm = self.accelerator.clip_grad_norm_(self.network.parameters(), self.config.train.clip_grad_norm).detach()
+        # A gradient scaler (fp16) skips by itself, and has to be stepped to lower its scale.
+        if norm.isfinite() or self.accelerator.scaler is not None:
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+        return norm
+
+    def note_bad_step(self, statistics: dict[str, Tensor]) -> None:
+        """Count a skipped step.
+
+        Raises:
+            DinogenError: too many in a row; names the ranks and quantities that were not finite.
+        """
+        self.bad_steps += 1
+        broken = sorted(name for name, value in statistics.items() if not value.isfinite())
+        where = f"rank {self.rank}: {', '.join(broken)}" if broken else ""
+        seen = "; ".join(filter(None, gather_objects(where))) or "the gradient only"
+        self.accelerator.print(f"\nStep {self.cur_step} skipped, not finite on {seen}.")
+        if self.bad_steps >= self.config.train.max_bad_steps:
+            raise DinogenError(
+                f"{self.bad_steps} steps in a row were not finite ({seen}); the last checkpoint is intact: run the same "
+                "command again with a lower --train.learning_rate, or with --mixed_precision no for accelerate launch"
+            )
+
+    def compare(self, batch: Batch, stage: Stage, batch_size: int) -> ObjectiveResult:
         """The objective's verdict on freshly drawn images."""
         real = self.real_pyramid(batch)
         images = self.G(self.latents(batch_size), stage.resolution, stage.alpha)
@@ -230,17 +268,32 @@ class Trainer:
 
     # ---- saving and going on
 
-    def save(self) -> None:
-        """Write a checkpoint: the first rank writes, all learn whether it could."""
-        random_states = gather_rows(checkpoints.random_states(self.device)[None].to(self.device)).cpu()
+    def on_main(self, write: Callable[[], None]) -> None:
+        """Write on the first rank; if it cannot, all ranks raise together, so that none waits for another.
+
+        Raises:
+            DinogenError: what the first rank met.
+        """
         error: DinogenError | None = None
         if self.is_main:
             try:
-                self.write_checkpoint(random_states)
+                write()
             except DinogenError as caught:
                 error = caught
         if any_rank(error is not None, self.device):
-            raise error or DinogenError("the first rank could not save a checkpoint; its message says why")
+            raise error or DinogenError("the first rank could not write; its message says why")
+
+    def attempt(self, write: Callable[[], object]) -> None:
+        """Write if possible: a full disk in the middle of a run is no reason to lose the run."""
+        try:
+            write()
+        except DinogenError as error:
+            self.accelerator.print(f"\nTraining goes on without this: {error}")
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        random_states = gather_rows(checkpoints.random_states(self.device)[None].to(self.device)).cpu()
+        self.on_main(lambda: self.write_checkpoint(random_states))
 
     def write_checkpoint(self, random_states: Tensor) -> None:
         scaler = self.accelerator.scaler
@@ -280,29 +333,36 @@ class Trainer:
         return LoaderState(**state["loader"])
 
     def save_snapshot(self) -> Path:
-        """Write the averaged generator as it draws now; the first rank writes."""
-        stage = self.stage
+        """Write the averaged generator as it draws now."""
         target = self.folder.snapshots / f"kimg{self.cur_nimg / 1000:010.3f}"
         self.G_ema.update_w_avg()
-        if self.is_main and not target.exists():
-            settings = vars(self.config.generator) | {"trained_resolution": stage.resolution}
-            with atomic_folder(target) as temporary:
-                self.G_ema.save_pretrained(temporary, config=settings)
-        self.accelerator.wait_for_everyone()
+        self.on_main(lambda: self.write_snapshot(target))
         return target
+
+    def write_snapshot(self, target: Path) -> None:
+        if target.exists():
+            return
+        settings = vars(self.config.generator) | {"trained_resolution": self.stage.resolution}
+        with atomic_folder(target) as temporary:
+            self.G_ema.save_pretrained(temporary, config=settings)
 
     # ---- surroundings
 
-    def listen_for_signals(self) -> None:
-        """SIGINT and SIGTERM finish the step and save; a second SIGINT leaves at once."""
+    @contextmanager
+    def noting_signals(self) -> Iterator[None]:
+        """While it lasts SIGINT and SIGTERM finish the step and save; a second SIGINT leaves at once."""
 
         def note(number: int, frame: object) -> None:
             if self.signal_received is not None and number == signal.SIGINT:
                 raise KeyboardInterrupt
             self.signal_received = number
 
-        signal.signal(signal.SIGTERM, note)
-        signal.signal(signal.SIGINT, note)
+        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def describe_devices(self) -> dict:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
