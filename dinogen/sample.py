@@ -58,7 +58,7 @@ def load_generator(model: str | Path, device: torch.device | str = "cpu") -> Gen
     try:
         generator.load_state_dict(load_file(weights_path))
     except (OSError, SafetensorError) as error:
-        raise DinogenError(f"{weights_path}: broken ({_first_line(error)}); copy it again or take an older snapshot") from error
+        raise DinogenError(f"{weights_path}: broken ({_first_line(error)}); copy it again") from error
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise DinogenError(f"{weights_path}: its weights do not fit {CONFIG_FILE} beside it ({reason})") from error
@@ -78,7 +78,7 @@ def _locate(model: str) -> tuple[Path, Path]:
         snapshot = folder if (folder / WEIGHTS_FILE).exists() else newest_snapshot(folder)
         if snapshot is None:
             raise UsageError(
-                f"{model}: no snapshot here; pass a run in which training has saved one, or a folder with {WEIGHTS_FILE}"
+                f"{model}: no snapshot here; pass a run that has saved one, or a folder with {WEIGHTS_FILE}"
             )
         for name in (CONFIG_FILE, WEIGHTS_FILE):
             if not (snapshot / name).is_file():
@@ -160,7 +160,7 @@ def styles(generator: Generator, z: Tensor, truncation_psi: float = 1.0) -> Tens
 
 def draw(generator: Generator, w: Tensor) -> Tensor:
     """Styles `[n, w_dim]` to uint8 images `[n, 3, R, R]` on the CPU, R the trained resolution."""
-    return to_uint8(generator.synthesis(w, generator.trained_resolution))
+    return to_uint8(generator.draw(w))
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ VERBS = {
     "sample": "draw faces with a trained generator",
     "interpolate": "walk between faces: a strip, a GIF or a film",
     "evaluate": "judge a generator by what had no part in its training",
+    "compare": "judge several generators on the same terms",
     "verify": "check shards byte by byte",
     "inspect": "say and show what is in shards",
     "remove": "take a person or a photo out of shards",

@@ -43,8 +43,8 @@ def build_parser() -> CommandParser:
     add("--min-face", type=int, default=48,
         help="smallest face to cut, in pixels of the photo; a larger value also searches faster")
     add("--min-score", type=float, default=0.9, help="how sure the detector must be of a face, 0 to 1")
-    add("--min-sharpness", type=float, default=4.0,
-        help="least variance of the crop's Laplacian; 4 refuses only the badly blurred, 0 nothing")
+    add("--min-sharpness", type=float, default=1.0,
+        help="1 refuses only the badly blurred, 3 the slightly blurred and much enlarged, 0 nothing")
     add("--max-pose", type=float, default=60.0, help="how far a head may be turned, up, down or aside, in degrees")
     add("--max-padding", type=float, default=0.4, help="how much of a crop may lie outside its photo, 0 to 1")
     add("--max-megapixels", type=float, default=80.0, help="larger pictures are refused unopened: it bounds memory")

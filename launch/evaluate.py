@@ -12,20 +12,18 @@ from launch.command import CommandParser, run_command, say_done
 def build_parser() -> CommandParser:
     parser = CommandParser(
         "evaluate",
-        "Judge a generator: do its samples look like faces, like these faces, like many of them, and not like copies?",
-        "The judge is MTCNN, a face detector that training never saw. Every figure stands beside what other real images "
-        "get in the same comparison: nothing better can be hoped for. No figure is to be believed alone: one perfect "
-        "face drawn a thousand times has a face_rate of 1 and a diversity of 0.",
+        "Judge a generator: do its samples look like faces, like these, like many of them, and not like copies?",
+        "The judge is MTCNN, a face detector that training never saw. Every figure stands beside what other real "
+        "images get in the same comparison: nothing better can be hoped for. No figure is to be believed alone: one "
+        "perfect face drawn a thousand times has a face_rate of 1 and a diversity of 0.",
     )
     parser.add_argument(
-        "--model", type=str, required=True, help="a run (its newest snapshot), a snapshot, or a hub id such as owner/name"
+        "--model", type=str, required=True, help="a run (its newest snapshot), a snapshot, or a hub id: owner/name"
     )
-    parser.add_argument(
-        "--reference", type=Path, required=True, help="real images: the shards of training, or a folder of face crops"
-    )
+    parser.add_argument("--reference", type=Path, required=True, help="real images: shards, or a folder of face crops")
     parser.add_argument("--count", type=PositiveInt, default=300, help="samples to draw; distances grow with fewer")
     parser.add_argument(
-        "--output", type=Path, default=Path("report.json"), help="the figures; nearest.png is put beside it"
+        "--output", type=Path, default=Path("report.json"), help="the figures; report.html, nearest.png beside it"
     )
     parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of the samples; as in dinogen sample")
     parser.add_argument(
@@ -36,13 +34,14 @@ def build_parser() -> CommandParser:
 
 
 def work(args: Namespace) -> None:
+    from dinogen.errors import UsageError
     from dinogen.evaluate import evaluate_model
 
-    evaluate_model(
-        args.model, args.reference, args.count, args.output, args.seed, args.truncation_psi, args.device
-    )
-    nearest = args.output.with_name("nearest.png")
-    say_done(f"{args.output} and {nearest}", f"look at {nearest}: a sample and its nearest real image, pair by pair")
+    if args.output.suffix != ".json":
+        raise UsageError(f"--output {args.output}: must end in .json; the page gets the same name with .html")
+    evaluate_model(args.model, args.reference, args.count, args.output, args.seed, args.truncation_psi, args.device)
+    page = args.output.with_suffix(".html")
+    say_done(f"{args.output}, nearest.png and {page.name}", f"open {page} in a browser")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -22,7 +22,7 @@ def build_parser() -> CommandParser:
         "A smooth walk over believable faces says that the generator has learned a space of faces, not a list of them.",
     )
     parser.add_argument(
-        "--model", type=str, required=True, help="a run (its newest snapshot), a snapshot, or a hub id such as owner/name"
+        "--model", type=str, required=True, help="a run (its newest snapshot), a snapshot, or a hub id: owner/name"
     )
     parser.add_argument(
         "--output",
@@ -38,7 +38,7 @@ def build_parser() -> CommandParser:
         help=f"images in a row of a strip (default {STRIP_FRAMES}), "
         f"or frames of the whole film (default {FILM_FRAMES_A_FACE} a face)",
     )
-    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="another seed, other faces; as in dinogen sample")
+    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="another seed, other faces; as in sample")
     parser.add_argument(
         "--truncation-psi", type=NonNegativeFloat, default=1.0, help="below 1: safer, more alike; 0: the average face"
     )

@@ -19,7 +19,7 @@ def build_parser() -> CommandParser:
         "Sample number i depends on --seed and i alone: drawing more of them later does not change the first ones.",
     )
     parser.add_argument(
-        "--model", type=str, required=True, help="a run (its newest snapshot), a snapshot, or a hub id such as owner/name"
+        "--model", type=str, required=True, help="a run (its newest snapshot), a snapshot, or a hub id: owner/name"
     )
     parser.add_argument("--count", type=PositiveInt, default=64, help="faces to draw")
     parser.add_argument(

@@ -10,7 +10,7 @@ from launch.command import CommandParser, run_command
 
 DESCRIPTION = """\
 Read every byte of a folder of shards: sha256 and sample count against the manifest, every record, every crop decoded,
-every pyramid's shapes and numbers. Prints a line for everything that is wrong, and ends with exit code 1 if anything is."""
+every pyramid's shapes and numbers. Prints a line for everything that is wrong; the exit code is then 1."""
 
 
 def build_parser() -> CommandParser:
@@ -27,7 +27,7 @@ def work(args: Namespace) -> None:
     for problem in problems:
         print(problem)
     if problems:
-        raise DinogenError(f"{args.data}: {len(problems)} things are wrong; restore these shards or run dinogen pack again")
+        raise DinogenError(f"{args.data}: {len(problems)} things are wrong; restore these shards or pack again")
     manifest = read_manifest(Path(args.data))
     print(f"Verified {args.data}: {manifest.samples} samples in {len(manifest.shards)} shards are whole. "
           f"Next: dinogen inspect --data {args.data} --output inspect.png")  # fmt: skip

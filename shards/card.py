@@ -68,7 +68,7 @@ def _table(left: str, right: str, rows: Mapping[str, object]) -> str:
 def _removal(contact: str | None) -> str:
     asked = f"Ask {contact}" if contact else "Ask whoever gave you this data"
     return (
-        f"{asked}, naming the picture's file or its sha256. `dinogen remove --data SHARDS --source NAME_OR_SHA256` takes "
-        "all crops of a picture out of the shards. Crop folders, copies of the shards and models that were trained "
+        f"{asked}, naming the picture's file or its sha256. `dinogen remove --data SHARDS --source NAME_OR_SHA256` "
+        "takes all crops of a picture out of the shards. Crop folders, copies of the shards and models that were trained "
         "before are not changed by it."
     )

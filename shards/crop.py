@@ -92,7 +92,7 @@ def settle(options: CropOptions) -> CropOptions:
 def refuse_overlap(given: str, output: Path) -> None:
     """Crops below the input would be taken for photos by the next run."""
     if not is_address(given) and output.resolve().is_relative_to(Path(given).resolve()):
-        raise UsageError(f"{output}: lies inside --input, where crops would be taken for photos; choose another --output")
+        raise UsageError(f"{output}: lies inside --input, so crops would be taken for photos; choose another --output")
 
 
 def listed(causes: dict[str, int]) -> list[str]:

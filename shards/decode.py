@@ -53,7 +53,7 @@ def decode(payload: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
             image.load()
             orientation = orientation_of(image)
             rgb = to_rgb(image)
-        except Exception as error:  # damaged files make decoders raise nearly anything, SyntaxError and struct.error too
+        except Exception as error:  # of damaged files decoders raise nearly anything, even SyntaxError
             raise Rejected("damaged", f"{type(error).__name__}: {error}") from error
     return rgb.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else rgb
 
@@ -87,7 +87,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = Image.fromarray(sixteen_to_eight(np.asarray(image)))
     profile = image.info.get("icc_profile")
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = over_white(image.convert("RGBA"))
+        image = over_white(image if image.mode == "RGBA" else image.convert("RGBA"))
     if profile:
         image = to_srgb(image, profile)
     return bare(image if image.mode == "RGB" else image.convert("RGB"))

@@ -56,7 +56,7 @@ class MtcnnDetector:
     """
 
     name = "mtcnn"
-    max_pixels = 24_000_000  # 12 bytes a pixel, and as much again for its pyramid
+    max_pixels = 16_000_000  # about 30 bytes a pixel at its peak
 
     def __init__(self) -> None:
         from facenet_pytorch import MTCNN

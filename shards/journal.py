@@ -9,7 +9,7 @@ from typing import Any
 
 from dinogen.errors import DinogenError, UsageError
 from dinogen.files import fsync_path, plain_write_errors, write_bytes, write_json
-from shards.duplicates import NearIndex, split_of
+from shards.duplicates import LookIndex, split_of
 from shards.photo import ACCEPTED, Crop, CropOptions, Outcome
 from shards.sources import Source
 
@@ -30,8 +30,9 @@ class Journal:
         self.options = options
         self.records: dict[str, dict[str, Any]] = {}
         self.first_with: dict[str, str] = {}  # sha256 → the source that its crops were cut from
-        self.near = NearIndex()
-        self.numbered: list[str] = []  # the sources in `near`, by their number
+        self.looks = LookIndex()
+        self.looked: list[str] = []  # the sources in `looks`, by their number
+        self.number: dict[str, int] = {}  # source → its number there; a source that has changed has a new one
 
     def __enter__(self) -> "Journal":
         with plain_write_errors(self.path):
@@ -66,7 +67,7 @@ class Journal:
             try:
                 entry = json.loads(line)
             except ValueError as error:
-                raise DinogenError(f"{self.path}: damaged near byte {whole}; delete the folder and crop again") from error
+                raise DinogenError(f"{self.path}: damaged at byte {whole}; delete the folder and crop again") from error
             whole = self.file.tell()
             if header is None:
                 header = entry
@@ -99,7 +100,7 @@ class Journal:
             "cause": outcome.cause,
             "detail": outcome.detail,
             "keys": [crop.key for crop in outcome.crops],
-            "perceptual_hash": outcome.perceptual_hash,
+            "look": outcome.look,
             "split": split,
             "measures": outcome.measures,
         }
@@ -113,7 +114,7 @@ class Journal:
         original = self.first_with.get(outcome.sha256, source.name)
         if original != source.name:
             return replace(outcome, cause="duplicate", detail=f"the same bytes as {original}", crops=[]), None
-        alike = [self.records[name] for name in self._looking_like(outcome.perceptual_hash) if name != source.name]
+        alike = [self.records[name] for name in self._looking_like(outcome.look) if name != source.name]
         if not alike:
             return outcome, split_of(outcome.sha256, self.options.val_fraction)
         splits = {record["split"] for record in alike}
@@ -122,12 +123,12 @@ class Journal:
             return replace(outcome, cause="near-duplicate", crops=[]), None
         return outcome, splits.pop()
 
-    def _looking_like(self, digest: str) -> Iterable[str]:
+    def _looking_like(self, look: str) -> Iterable[str]:
         """The sources with crops whose photos look the same, the earliest first."""
-        for number in self.near.near(digest):
-            record = self.records[self.numbered[number]]
-            if record["keys"] and record["perceptual_hash"] == self.near.digest(number):
-                yield record["source"]
+        for number in self.looks.near(look):
+            name = self.looked[number]
+            if self.number.get(name) == number:
+                yield name
 
     def _forget(self, source: Source, crops: list[Crop]) -> None:
         """Remove the crops of a source that has changed since."""
@@ -142,11 +143,12 @@ class Journal:
         old = self.records.get(name)
         if old is not None and self.first_with.get(old["sha256"]) == name:
             del self.first_with[old["sha256"]]
-        self.records[name] = record
+        self.number.pop(name, None)
         if record["keys"]:
             self.first_with.setdefault(record["sha256"], name)
-            self.near.add(record["perceptual_hash"])
-            self.numbered.append(name)
+            self.number[name] = self.looks.add(record["look"])
+            self.looked.append(name)
+        self.records[name] = {key: value for key, value in record.items() if key != "look"}  # `looks` holds it shorter
 
     def _append(self, entry: dict[str, Any]) -> None:
         with plain_write_errors(self.path):

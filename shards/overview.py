@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from dinogen.data.folder import LocalFolder
 from dinogen.data.manifest import Manifest
 from dinogen.data.order import LoaderState, SampleOrder
 from dinogen.data.store import Batch, SampleStore
@@ -37,7 +38,7 @@ def picture(data: Path, manifest: Manifest, split: str, count: int = 8, seed: in
     A map of embeddings is shown by its three strongest principal components over all samples of the picture, as
     red, green and blue; colour maps by their means.
     """
-    store = SampleStore(data, manifest, split)
+    store = SampleStore(LocalFolder(data), manifest, split)
     order = SampleOrder(store.counts, seed, window_shards=len(store.shards))
     batch = store.read(next(order.batches(LoaderState(), min(count, len(store)))), TILE, pyramid=True)
     columns = [batch.images, *_maps(batch)]

@@ -109,15 +109,19 @@ class Packer:
                 finished.add(self._write_shard(plan, finished.output, islice(batches, cuts), bar.update))
 
     def _write_shard(
-        self, plan: ShardPlan, output: Path, batches: Iterable[tuple[list[Crop], Pyramid]], count: Callable[[int], object]
+        self,
+        plan: ShardPlan,
+        output: Path,
+        batches: Iterable[tuple[list[Crop], Pyramid]],
+        count: Callable[[int], object],
     ) -> ShardRecord:
         digest = InputDigest(self.spec)
 
         def samples() -> Iterator[tuple[Crop, bytes]]:
             for crops, pyramids in batches:
-                for i, crop in enumerate(crops):
+                for crop, pyramid in zip(crops, self.layout.join(pyramids).numpy()):
                     digest.add(crop)
-                    yield crop, self.layout.encode({name: maps[i] for name, maps in pyramids.items()})
+                    yield crop, pyramid.tobytes()
                 count(len(crops))
 
         size, sha256 = write_tar(output / plan.name, samples())
@@ -142,7 +146,7 @@ class Packer:
             good = maps.flatten(1).isfinite().all(dim=1)
             if not good.all():
                 key = crops[int(good.int().argmin())].key
-                raise DinogenError(f"{key}: the teacher's '{name}' does not fit fp16; leave this crop or this layer out")
+                raise DinogenError(f"{key}: the teacher's '{name}' does not fit fp16; leave crop or layer out")
         return stored
 
 

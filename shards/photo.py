@@ -13,7 +13,7 @@ from PIL import Image
 from shards.align import align, carry, crop_transform, padding_share
 from shards.decode import Rejected, decode
 from shards.detect import Face, find_faces, make_detector
-from shards.duplicates import perceptual_hash
+from shards.duplicates import look_of
 from shards.quality import head_pose, sharpness
 from shards.sources import Source
 
@@ -33,7 +33,7 @@ class CropOptions:
     faces: str = "largest"
     min_face: int = 48
     min_score: float = 0.9
-    min_sharpness: float = 4.0
+    min_sharpness: float = 1.0
     max_pose: float = 60.0
     max_padding: float = 0.4
     max_megapixels: float = 80.0
@@ -56,13 +56,14 @@ class Outcome:
     """What became of one source.
 
     cause: `accepted`, or one word for why it gave no crop. detail: the same for people.
+    look: for comparing accepted photos, see `duplicates`.
     measures: of its largest face, as far as it was looked at: score, face_pixels, yaw, pitch, sharpness, padding.
     """
 
     cause: str
     detail: str = ""
     sha256: str | None = None
-    perceptual_hash: str | None = None
+    look: str | None = None
     crops: list[Crop] = field(default_factory=list)
     measures: dict[str, float] = field(default_factory=dict)
 
@@ -86,7 +87,7 @@ class Cropper:
             faces = self.choose(image, measures)
             provenance = {"source": source.file_name, "source_sha256": digest, **read_sidecar(source)}
             crops = self.cut_all(image, faces, provenance, measures)
-            return Outcome(ACCEPTED, "", digest, perceptual_hash(image), crops, measures)
+            return Outcome(ACCEPTED, "", digest, look_of(image), crops, measures)
         except Rejected as rejected:
             return Outcome(rejected.cause, rejected.detail, digest, measures=measures)
 
@@ -137,12 +138,12 @@ class Cropper:
         yaw, pitch = head_pose(carry(landmarks, transform))
         padding = padding_share(transform, image.size)
         measures.update(yaw=round(yaw, 1), pitch=round(pitch, 1), padding=round(padding, 4))
-        self.check("extreme-pose", max(abs(yaw), abs(pitch)) <= self.options.max_pose, f"{yaw:.0f}°, {pitch:.0f}°")
-        self.check("too-much-padding", padding <= self.options.max_padding, f"{padding:.0%} lies outside the photo")
+        check("extreme-pose", max(abs(yaw), abs(pitch)) <= self.options.max_pose, f"{yaw:.0f}°, {pitch:.0f}°")
+        check("too-much-padding", padding <= self.options.max_padding, f"{padding:.0%} lies outside the photo")
         crop = align(image, transform)
         sharp = sharpness(crop)
         measures.update(sharpness=round(sharp, 2))
-        self.check("blurred", sharp >= self.options.min_sharpness, f"sharpness {sharp:.1f}")
+        check("blurred", sharp >= self.options.min_sharpness, f"sharpness {sharp:.1f}")
         metadata = {
             **provenance,
             "box": np.round(face.box, 3).tolist(),
@@ -158,10 +159,11 @@ class Cropper:
         key = f"{provenance['source_sha256'][:16]}-{index}"
         return Crop(key, encode(crop, self.options.format), metadata)
 
-    @staticmethod
-    def check(cause: str, passed: bool, detail: str) -> None:
-        if not passed:
-            raise Rejected(cause, detail)
+
+def check(cause: str, passed: bool, detail: str) -> None:
+    """Reject the face for `cause` unless it passed."""
+    if not passed:
+        raise Rejected(cause, detail)
 
 
 def encode(image: Image.Image, suffix: str) -> bytes:

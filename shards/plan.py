@@ -73,7 +73,7 @@ def find_crops(crops: Path) -> list[Path]:
         if image.suffix not in suffixes or image.name.startswith("."):
             continue
         if not KEY_PATTERN.fullmatch(image.stem):
-            raise DinogenError(f"{image}: not named by a key of letters, digits, '-' and '_'; is this a folder of crops?")
+            raise DinogenError(f"{image}: not named by a key (letters, digits, '-', '_'); is this a folder of crops?")
         if image.stem in by_key:
             raise DinogenError(f"{image}: the crop is here as {by_key[image.stem].name} too; remove one of them")
         by_key[image.stem] = image

@@ -28,6 +28,11 @@ def head_pose(landmarks: np.ndarray) -> tuple[float, float]:
 
 
 def sharpness(crop: Image.Image) -> float:
-    """Variance of the Laplacian over the face (Pech-Pacheco et al. 2000), in grey levels squared; 0 is a flat wall."""
-    grey = np.asarray(crop.convert("L"))[FACE, FACE]
-    return float(cv2.Laplacian(grey, cv2.CV_32F).var())
+    """Variance of the Laplacian of Gaussian over the face, per thousandth of the grey levels' variance.
+
+    The Gaussian (σ 1 pixel) takes away the JPEG blocks and noise that make a blurred photo seem sharp to the plain
+    Laplacian; the quotient makes it independent of contrast. Sharp portraits: 7 to 90; enlarged to 256 from 110
+    pixels of height: 3 to 30; blurred by 1.4% of the photo's height: under 1.3; a flat wall: 0.
+    """
+    grey = cv2.GaussianBlur(np.asarray(crop.convert("L"), dtype=np.float32)[FACE, FACE], (0, 0), 1.0)
+    return float(1000 * cv2.Laplacian(grey, cv2.CV_32F).var() / max(grey.var(), 1.0))

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from dinogen.data.folder import file_sha256
 from dinogen.data.manifest import MANIFEST_NAME, Manifest, ShardRecord, read_manifest
-from dinogen.data.store import file_sha256
 from dinogen.errors import DinogenError
 from dinogen.files import make_output_folder, write_json
 from dinogen.progress import progress
@@ -46,13 +46,13 @@ class Finished:
         Raises:
             DinogenError: a shard stands that was made from other crops, records or captions.
         """
-        make_output_folder(self.folder)
         for plan in plans:
             for leftover in self.output.glob(f".{plan.name}.tmp*"):
                 leftover.unlink()
         standing = [plan for plan in plans if plan.name in self.records]
         checked = progress(standing, desc="check", unit="shard") if standing else ()
         whole = {plan.name for plan in checked if self._is_whole(plan, captions)}
+        make_output_folder(self.folder)
         return [plan for plan in plans if plan.name not in whole]
 
     def add(self, record: ShardRecord) -> None:

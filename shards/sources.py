@@ -180,9 +180,11 @@ def open_list(path: Path, cache: Path) -> Iterator[Source]:
         if line.startswith("#"):
             continue
         try:
-            yield RemoteSource(line, line, str(cache)) if is_address(line) else FileSource(line, str(path.parent / line))
+            remote = is_address(line)
         except UsageError as error:
             yield BrokenSource(line, "refused-address", str(error))
+        else:
+            yield RemoteSource(line, line, str(cache)) if remote else FileSource(line, str(path.parent / line))
 
 
 def open_address(url: str, cache: Path) -> Iterator[Source]:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from webdataset.writer import TarWriter
 
+from dinogen.data.folder import file_sha256
 from dinogen.data.schema import PYRAMID_SUFFIX, RECORD_SUFFIX
-from dinogen.data.store import file_sha256
 from dinogen.files import atomic_file
 from shards.plan import Crop
 

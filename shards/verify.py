@@ -5,11 +5,12 @@ from pathlib import Path
 
 import torch
 
+from dinogen.data.folder import check_file
 from dinogen.data.image import decode_image
 from dinogen.data.manifest import Manifest, ShardRecord, read_manifest
 from dinogen.data.schema import PyramidLayout, SampleRecord
 from dinogen.data.shard import Shard
-from dinogen.data.store import check_file, open_shard
+from dinogen.data.store import open_shard
 from dinogen.errors import DinogenError
 from dinogen.progress import progress
 

@@ -105,11 +105,13 @@ def test_enlarging_keeps_a_smooth_ramp_smooth():
 def test_over_the_edge_the_photo_is_mirrored_and_fades_without_a_seam():
     rng = np.random.default_rng(0)
     photo = Image.fromarray(rng.integers(90, 160, (300, 300, 3), dtype=np.uint8))
-    ImageDraw.Draw(photo).rectangle((0, 0, 299, 60), fill=(200, 40, 40))
+    ImageDraw.Draw(photo).rectangle((0, 0, 299, 15), fill=(200, 40, 40))
     transform = crop_transform(turned(UPRIGHT, 0, 1.0, (20, -60)))
     crop = np.asarray(align(photo, transform), dtype=np.float64)
     edge = int(carry(np.array([[150, 0]]), transform)[0, 1])
     assert edge > 40, "the crop begins above the photo"
+    red = crop[:, :, 0].mean(axis=1) - crop[:, :, 1].mean(axis=1)
+    assert red[edge] > 60 > 40 > abs(red[edge - 35]), "the red rim is mirrored, not smeared outwards"
     assert crop.min() > 20, "nothing is filled with black"
     rows = crop.mean(axis=1)
     assert np.abs(np.diff(rows[: edge + 10], axis=0)).max() < 6

@@ -113,7 +113,8 @@ def test_the_largest_face_comes_first_and_all_are_cut_on_demand(photos, crops, t
     summary = crop_folder(tmp_path, tmp_path.with_name("all"), faces="all", workers=0)
     keys = journal(tmp_path.with_name("all"))["two.png"]["keys"]
     assert summary.crops == 2 and [key[-2:] for key in keys] == ["-0", "-1"]
-    centres = [np.mean(json.loads((tmp_path.with_name("all") / f"{key}.json").read_text())["landmarks"], 0)[0] for key in keys]
+    described = [json.loads((tmp_path.with_name("all") / f"{key}.json").read_text()) for key in keys]
+    centres = [np.mean(entry["landmarks"], axis=0)[0] for entry in described]
     assert centres[0] == pytest.approx(120, abs=12) and centres[1] == pytest.approx(350, abs=12)
     assert journal(crops)["two.png"]["keys"] == keys[:1]
 

@@ -1,13 +1,16 @@
 """Figures and pictures by which a generator is judged."""
 
+import base64
+import io
 import json
 import math
+import re
 
 import numpy as np
 import pytest
 import scipy.linalg
 import torch
-from drawn_face import draw_face
+from drawn_face import add_face, draw_face
 from PIL import Image
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
@@ -19,7 +22,7 @@ from dinogen.evaluate.judge import judge
 from dinogen.evaluate.reference import load_reference
 from dinogen.evaluate.report import FIGURES
 from dinogen.networks import Generator
-from launch import evaluate
+from launch import compare, evaluate
 
 # Drawn faces and arrays of a known answer
 
@@ -90,6 +93,7 @@ def test_frechet_distance_of_images_equals_torchmetrics_with_the_network_inside(
     assert ours == pytest.approx(published.compute().item(), rel=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:Metric")
 def test_kernel_distance_equals_torchmetrics():
     published = KernelInceptionDistance(feature=metrics.ReadyFeatures(8), subsets=1, subset_size=40)
     published.update(cloud(40), real=True)
@@ -144,7 +148,8 @@ def test_fidelity_and_variety_equal_their_definitions():
 
 
 def test_identical_sets_are_perfect():
-    assert metrics.fidelity_and_variety(cloud(60), cloud(60)) == {"precision": 1, "recall": 1, "density": 1, "coverage": 1}
+    found = metrics.fidelity_and_variety(cloud(60), cloud(60))
+    assert found == {"precision": 1, "recall": 1, "density": 1, "coverage": 1}
 
 
 def test_far_sets_share_nothing():
@@ -204,6 +209,15 @@ def test_the_detector_sees_no_face_in_noise_flats_and_scrambled_faces(detector, 
     assert (detector.face_probabilities(torch.cat([noise, flats, scrambled])) < SURE).all()
 
 
+def test_of_two_faces_the_clearer_one_counts(detector):
+    canvas = draw_face((160, 160), centre=(45, 80), height=72)
+    add_face(canvas, centre=(118, 80), height=60, skin=(120, 100, 90))
+    image = torch.from_numpy(np.array(canvas)).permute(2, 0, 1)[None]
+    _, (both,) = detector.mtcnn.detect(image.permute(0, 2, 3, 1).float())
+    assert len(both) == 2 and both[0] != both[1]
+    assert detector.face_probabilities(image).item() == pytest.approx(max(both))
+
+
 def test_features_do_not_depend_on_the_other_images(detector, faces):
     assert torch.allclose(detector.features(faces)[5:6], detector.features(faces[5:6]), atol=1e-5)
 
@@ -257,7 +271,8 @@ def test_noise_has_no_faces_and_is_far_from_real(report, faces):
 
 def test_copies_of_the_training_images_are_found_out(faces):
     judgement = judge(faces[:20], faces)
-    assert judgement.report["nearest_real_median"] < 1e-6 < 0.01 < judgement.report["real_against_real"]["nearest_real_median"]
+    assert judgement.report["nearest_real_median"] < 1e-6
+    assert judgement.report["real_against_real"]["nearest_real_median"] > 0.01
     assert judgement.nearest_row.tolist() == list(range(20))
 
 
@@ -302,19 +317,30 @@ def test_shards_give_the_crops_in_them(shards32):
     assert len({image.numpy().tobytes() for image in images}) == 48
 
 
-# The verb
+# The verbs
 
 
 @pytest.fixture
 def snapshot(tmp_path):
     torch.manual_seed(0)
-    Generator(img_resolution=32, z_dim=16, w_dim=16, channel_base=128, channel_max=16).save_pretrained(tmp_path / "snapshot")
+    generator = Generator(img_resolution=32, z_dim=16, w_dim=16, channel_base=128, channel_max=16)
+    generator.save_pretrained(tmp_path / "snapshot")
     return tmp_path / "snapshot"
 
 
-def test_evaluate_writes_a_report_and_the_nearest_pairs(snapshot, tmp_path, capsys):
+@pytest.fixture
+def crops(tmp_path):
     save_faces(tmp_path / "crops", 16)
-    flags = ["--model", str(snapshot), "--reference", str(tmp_path / "crops"), "--count", "10"]
+    return tmp_path / "crops"
+
+
+def pictures_in(page: str) -> list[Image.Image]:
+    encoded = re.findall(r"data:image/jpeg;base64,([^\"]+)", page)
+    return [Image.open(io.BytesIO(base64.b64decode(data))) for data in encoded]
+
+
+def test_evaluate_writes_a_report_and_the_nearest_pairs(snapshot, crops, tmp_path, capsys):
+    flags = ["--model", str(snapshot), "--reference", str(crops), "--count", "10"]
     assert evaluate.main([*flags, "--output", str(tmp_path / "out" / "report.json")]) == 0
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["counts"]["samples"] == 10 and report["counts"]["compared_images_a_set"] == 8
@@ -323,12 +349,44 @@ def test_evaluate_writes_a_report_and_the_nearest_pairs(snapshot, tmp_path, caps
     assert all(name in shown for name in FIGURES)
 
 
+def test_the_page_holds_figures_and_pictures_and_needs_nothing_beside_it(snapshot, crops, tmp_path):
+    flags = ["--model", str(snapshot), "--reference", str(crops), "--count", "10"]
+    assert evaluate.main([*flags, "--output", str(tmp_path / "report.json")]) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert all(name in page for name in FIGURES)
+    assert len(pictures_in(page)) == 5
+    assert not re.search(r"https?://|<script|<link", page)
+
+
+def test_compare_puts_generators_side_by_side(snapshot, crops, tmp_path, capsys):
+    flags = ["--reference", str(crops), "--count", "8", "--output", str(tmp_path / "both")]
+    assert compare.main([str(snapshot), str(snapshot), *flags]) == 0
+    first, second = json.loads((tmp_path / "both" / "compare.json").read_text())
+    assert first == second  # the same generator on the same terms
+    assert len(pictures_in((tmp_path / "both" / "compare.html").read_text())) == 9
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1:3] for line in lines if line.startswith("face_rate")] == [["0", "0"]]
+
+
+def test_compare_names_a_wrong_run_before_it_judges_any(snapshot, crops, tmp_path, capsys):
+    flags = ["--reference", str(crops), "--output", str(tmp_path / "both")]
+    assert compare.main([str(snapshot), str(tmp_path / "gone"), *flags]) == 2
+    error = capsys.readouterr().err
+    assert f"{tmp_path / 'gone'}: no such folder" in error and "Judging" not in error
+
+
 @pytest.mark.parametrize("problem", ["missing", "empty"])
 def test_evaluate_explains_a_wrong_reference(snapshot, tmp_path, capsys, problem):
     reference = tmp_path / problem
     if problem == "empty":
         reference.mkdir()
-    code = evaluate.main(["--model", str(snapshot), "--reference", str(reference), "--output", str(tmp_path / "r.json")])
+    flags = ["--model", str(snapshot), "--reference", str(reference)]
+    code = evaluate.main([*flags, "--output", str(tmp_path / "r.json")])
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert code == 2 and str(reference) in line
     assert not (tmp_path / "r.json").exists()
+
+
+def test_evaluate_refuses_an_output_that_is_not_json(snapshot, crops, capsys):
+    assert evaluate.main(["--model", str(snapshot), "--reference", str(crops), "--output", "report.html"]) == 2
+    assert "must end in .json" in capsys.readouterr().err

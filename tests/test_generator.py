@@ -54,8 +54,17 @@ def test_a_sample_does_not_depend_on_its_batch(narrow):
 def test_a_snapshot_opens_as_it_was_saved(narrow, tmp_path):
     narrow.update_w_avg()
     settings = {"img_resolution": 256, "z_dim": 16, "w_dim": 16, "channel_base": 512, "channel_max": 16}
-    narrow.save_pretrained(tmp_path, config=settings | {"trained_resolution": 64})
+    narrow.save_pretrained(tmp_path, config=settings | {"trained_resolution": 64, "trained_alpha": 0.25})
     opened = Generator.from_pretrained(str(tmp_path))
     z = torch.randn(2, 16)
     assert opened(z).shape[-1] == 64
-    torch.testing.assert_close(opened(z, truncation_psi=0.7), narrow(z, 64, truncation_psi=0.7))
+    torch.testing.assert_close(opened(z, truncation_psi=0.7), narrow(z, 64, 0.25, truncation_psi=0.7))
+    torch.testing.assert_close(opened(z, 32), narrow(z, 32))  # earlier stages have been faded in
+
+
+def test_a_pickle_is_never_opened(narrow, tmp_path):
+    narrow.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(narrow.state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(Exception, match="safetensors"):
+        Generator.from_pretrained(str(tmp_path))

@@ -1,13 +1,17 @@
 """The loader: one order for any number of ranks and workers, resumable anywhere, and nothing damaged gets through."""
 
+import io
 from itertools import islice
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import torch
 from crop_folder import draw_crop, make_crops
+from fsspec.implementations.memory import MemoryFileSystem
 
+import dinogen.data.folder
 from dinogen.data.loader import LoaderState, ShardLoader, load_crops
 from dinogen.data.manifest import read_manifest
 from dinogen.data.order import SampleOrder
@@ -166,7 +170,7 @@ def test_previews_are_crops_of_the_split_each_once(data: Path):
 
 
 def test_a_batch_must_divide_among_the_ranks(data: Path, spec):
-    with pytest.raises(UsageError, match="batch of 10 cannot be split evenly among 4 ranks; take 8"):
+    with pytest.raises(UsageError, match="a batch of 10 cannot be split evenly among 4 ranks; take 8"):
         make_loader(data, spec, world_size=4).batches(10, None)
 
 
@@ -205,7 +209,7 @@ def flip_a_byte(payload: bytearray) -> bytearray:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("change, what", [(flip_a_byte, "sha256"), (lambda payload: payload[:-512], "bytes instead of")])
+@pytest.mark.parametrize("change, what", [(flip_a_byte, "sha256"), (lambda payload: payload[:-512], "bytes instead")])
 def test_a_damaged_shard_is_refused_by_name(data: Path, spec, tmp_path: Path, change, what: str, workers: int):
     name = damaged_copy(data, tmp_path, change)
     with pytest.raises(DinogenError, match=f"^[^\n]*{name}: [^\n]*{what}[^\n]*$"):
@@ -269,7 +273,7 @@ def test_a_damaged_sample_is_replaced_and_named_in_the_log(data: Path, spec, tmp
 
 def test_more_damage_than_allowed_ends_it(data: Path, spec, tmp_path: Path):
     name = damaged_copy(data, tmp_path, damage_a_record)
-    with pytest.raises(DinogenError, match=f"{name}: sample .*1 of 50 samples cannot be used, more than max_bad_fraction 0.01"):
+    with pytest.raises(DinogenError, match=f"{name}: sample .*1 of 50 samples .*more than max_bad_fraction 0.01"):
         epoch_of(make_loader(tmp_path, spec, verify="size", max_bad_fraction=0.01))
 
 
@@ -288,3 +292,98 @@ def test_damage_inside_a_sample_is_found_when_it_is_read(data: Path, spec, tmp_p
     batches = islice(loader.batches(10, image_resolution=32), 5)
     assert shard.keys[0] not in sum([batch.keys for batch in batches], [])
     assert loader.quarantined == 1
+
+
+# --- remote data ---
+
+
+class DroppingStore(MemoryFileSystem):
+    """A store in memory that drops the connection in the middle of every other file, and counts."""
+
+    protocol = "dropping"
+    store, pseudo_dirs, opened = {}, [""], []
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return super()._strip_protocol(path.removeprefix("dropping://"))
+
+    def _open(self, path: str, mode: str = "rb", **options):
+        file = super()._open(path, mode, **options)
+        if mode == "rb":
+            self.opened.append(path)
+            if len(self.opened) % 2:
+                return io.BufferedReader(Dropping(file.read()))
+        return file
+
+
+class Dropping(io.RawIOBase):
+    def __init__(self, payload: bytes):
+        self.rest = memoryview(payload)[: len(payload) // 2]
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        if not self.rest:
+            raise ConnectionResetError("the server went away")
+        count = min(len(buffer), len(self.rest))
+        buffer[:count], self.rest = self.rest[:count], self.rest[count:]
+        return count
+
+
+@pytest.fixture
+def remote(data: Path, tmp_path: Path, monkeypatch) -> str:
+    fsspec.register_implementation("dropping", DroppingStore, clobber=True)
+    monkeypatch.setattr(dinogen.data.folder, "PROTOCOLS", {"dropping"})
+    monkeypatch.setattr(dinogen.data.folder, "FIRST_PAUSE", 0.001)
+    monkeypatch.setenv("DINOGEN_CACHE", str(tmp_path / "cache"))
+    DroppingStore.store.clear()
+    DroppingStore.opened.clear()
+    files = fsspec.filesystem("dropping")
+    for path in data.iterdir():
+        files.pipe(f"/bucket/{path.name}", path.read_bytes())
+    return "dropping://bucket"
+
+
+def test_remote_shards_are_read_through_a_cache_although_connections_drop(data: Path, spec, remote: str):
+    expected = keys_of(make_loader(data, spec), 10)
+    assert keys_of(make_loader(remote, spec), 10) == expected
+    loaded = len(DroppingStore.opened)
+    assert loaded == 2 * (1 + len(read_manifest(data).shards_of("train")))
+    assert keys_of(make_loader(Path(remote), spec), 10) == expected
+    assert len(DroppingStore.opened) == loaded + 2  # the manifest alone
+
+
+def test_the_cache_stays_within_its_bounds(data: Path, spec, remote: str, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("DINOGEN_CACHE_GB", "0.0021")
+    expected = keys_of(make_loader(data, spec), 20)
+    assert keys_of(make_loader(remote, spec, window_shards=1), 20) != expected  # other windows, another order
+    assert sorted(sum(keys_of(make_loader(remote, spec), 25, 10), [])) == sorted(
+        sum(keys_of(make_loader(data, spec), 25, 10), [])
+    )
+    assert 0 < sum(path.stat().st_size for path in (tmp_path / "cache" / "shards").iterdir()) <= 2.1e6
+
+
+def test_a_damaged_file_in_the_cache_is_fetched_again(data: Path, spec, remote: str, tmp_path: Path):
+    expected = keys_of(make_loader(remote, spec), 10)
+    for path in (tmp_path / "cache" / "shards").iterdir():
+        path.write_bytes(flip_a_byte(bytearray(path.read_bytes())))
+    assert keys_of(make_loader(remote, spec), 10) == expected
+
+
+def test_a_remote_shard_that_is_not_what_the_manifest_says_is_refused_by_name(data: Path, spec, remote: str):
+    name = read_manifest(data).shards[0].name
+    fsspec.filesystem("dropping").pipe(f"/bucket/{name}", b"other")
+    with pytest.raises(DinogenError, match=f"{remote}/{name}: could not be read in 5 attempts"):
+        epoch_of(make_loader(remote, spec))
+
+
+def test_an_address_without_shards_is_refused(spec, remote: str):
+    with pytest.raises(DinogenError, match=f"{remote}/none/manifest.json: is not there"):
+        make_loader(f"{remote}/none", spec)
+
+
+@pytest.mark.parametrize("address", ["pipe:cat /tmp/x", "pipe://cat", "file:///tmp", "ftp://h/x", "s3://a::pipe://b"])
+def test_addresses_of_other_kinds_are_refused(address: str, spec):
+    with pytest.raises(UsageError, match="take a folder or an address"):
+        make_loader(address, spec)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -149,7 +150,7 @@ def captions_of(folder: Path) -> dict[str, str | None]:
 @pytest.mark.parametrize("name", ["captions.csv", "captions.jsonl"])
 def test_captions_come_by_the_name_of_the_source(tmp_path: Path, name: str):
     make_crops(tmp_path / "crops", 3)
-    rows = [("photo-0000.jpg", "a face, smiling"), ("photo-0002.jpg", "ein Gesicht mit Bärtchen"), ("other.jpg", "no one")]
+    rows = [("photo-0000.jpg", "a face, smiling"), ("photo-0002.jpg", "ein Gesicht mit Bärtchen"), ("other.jpg", "?")]
     text = "hair,file,caption\n" + "".join(f'brown,{file},"{caption}"\n' for file, caption in rows)
     if name.endswith(".jsonl"):
         text = "".join(json.dumps({"file": file, "caption": caption}) + "\n" for file, caption in rows)
@@ -313,6 +314,24 @@ def test_other_crops_are_refused_where_shards_are(packed: Path, tmp_path: Path, 
     assert contents(packed) == before
 
 
+@pytest.mark.parametrize("changed", ["picture", "record", "captions"])
+def test_crops_that_have_changed_since_are_refused(crops: Path, packed: Path, tmp_path: Path, changed: str):
+    copy = Path(shutil.copytree(crops, tmp_path / "crops"))
+    image = sorted(copy.glob("*.jpg"))[20]
+    captions = tmp_path / "captions.csv" if changed == "captions" else None
+    if changed == "picture":
+        Image.new("RGB", (256, 256)).save(image)
+    elif changed == "record":
+        record = json.loads(image.with_suffix(".json").read_text())
+        image.with_suffix(".json").write_text(json.dumps(record | {"licence": "other"}))
+    else:
+        captions.write_text("file,caption\nphoto-0003.jpg,a face\n")
+    before = contents(packed)
+    with pytest.raises(DinogenError, match="holds shards made from other crops, records or captions"):
+        pack_folder(copy, packed, shard_size=12, captions=captions)
+    assert contents(packed) == before and not (packed / ".unfinished").exists()
+
+
 def test_foreign_tars_are_never_overwritten(crops: Path, tmp_path: Path, capsys):
     (tmp_path / "shard-000000.tar").write_bytes(b"mine")
     assert "did not write" in refused(capsys, "--crops", crops, "--output", tmp_path)
@@ -350,7 +369,7 @@ def spoil(folder: Path, kind: str) -> str:
 
 @pytest.mark.parametrize(
     "kind, workers",
-    [("truncated", 0), ("truncated", 1), ("small", 0), ("no record", 0), ("bad record", 0), ("twice", 0), ("strange", 0)],
+    [("truncated", 0), ("truncated", 1), *((kind, 0) for kind in ("small", "no record", "bad record", "twice", "strange"))],
 )
 def test_a_spoilt_crop_is_named_and_nothing_is_left_half_written(tmp_path: Path, capsys, kind: str, workers: int):
     make_crops(tmp_path / "crops", 3)

@@ -126,7 +126,7 @@ def test_a_missing_folder_is_named_without_asking_the_hub(tmp_path):
 
 def test_an_unreachable_hub_is_one_line(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(DinogenError, match="nobody/nothing: no such folder here, and the hub did not give config.json") as caught:
+    with pytest.raises(DinogenError, match="nobody/nothing: .* the hub did not give config.json") as caught:
         load_generator("nobody/nothing")
     assert "\n" not in str(caught.value)
 
@@ -202,7 +202,7 @@ def test_sample_explains_a_wrong_model(tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("flag", [("--count", "0"), ("--seed", "-1"), ("--truncation-psi", "-1"), ("--device", "abacus")])
+@pytest.mark.parametrize("flag", [("--count", "0"), ("--seed", "-1"), ("--truncation-psi", "-1"), ("--device", "abc")])
 def test_sample_refuses_impossible_values(run, capsys, flag):
     code, line = fails_with(sample, capsys, "--model", str(run), *flag)
     assert code == 2 and flag[0].removeprefix("--").replace("-", "_") in line.replace("-", "_")

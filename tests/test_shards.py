@@ -25,7 +25,7 @@ def pyramid(number: float = 0.0) -> dict[str, torch.Tensor]:
 
 def sample(key: str, number: float = 0.0) -> dict[str, bytes]:
     parts = {"jpg": b"picture of " + key.encode(), "json": RECORD}
-    parts["pyramid.safetensors"] = PyramidLayout(SPEC).encode(pyramid(number))
+    parts["pyramid.safetensors"] = save(pyramid(number))
     return {f"{key}.{suffix}": payload for suffix, payload in parts.items()}
 
 
@@ -52,7 +52,7 @@ def test_a_shard_gives_any_sample_in_any_order(tar: Path):
     assert shard.image_name(0) == "a.jpg"
 
 
-@pytest.mark.parametrize("name", ["../d.jpg", "/etc/d.json", "d/e.jpg", "d.pkl", "d.pth", "d.pyramid.pt", "d.pyd", "d", ".jpg"])
+@pytest.mark.parametrize("name", ["../d.jpg", "/etc/d.json", "d/e.jpg", "d.pkl", "d.pth", "d.pyramid.pt", "d", ".jpg"])
 def test_a_foreign_member_is_refused_by_name(tmp_path: Path, name: str):
     path = write_tar(tmp_path / "shard-000001.tar", sample("a"), {name: b"x"})
     with pytest.raises(DinogenError, match="shard-000001.tar: member .* does not belong"):
@@ -89,14 +89,14 @@ def test_an_incomplete_sample_is_refused(tmp_path: Path, suffix: str, part: str)
         Shard(path)
 
 
-@pytest.mark.parametrize("cut", ["header", "payload", "end mark"])
-def test_a_shard_cut_short_is_refused(tar: Path, cut: str):
+@pytest.mark.parametrize("cut, message", [("header", "damaged"), ("payload", "cut short in c"), ("end mark", "damaged")])
+def test_a_shard_cut_short_is_refused(tar: Path, cut: str, message: str):
     with tarfile.open(tar) as archive:
         last = archive.getmembers()[-1]
     end_of_last = last.offset_data + -(-last.size // 512) * 512
     length = {"header": last.offset + 100, "payload": last.offset_data + 10, "end mark": end_of_last}[cut]
     tar.write_bytes(tar.read_bytes()[:length])
-    with pytest.raises(DinogenError, match="shard-000007.tar: (damaged|cut short)"):
+    with pytest.raises(DinogenError, match=f"shard-000007.tar: {message}"):
         Shard(tar)
 
 
@@ -122,19 +122,18 @@ def test_a_member_of_negative_length_is_refused(tmp_path: Path):
 
 def test_a_layout_reads_back_what_it_wrote():
     layout = PyramidLayout(SPEC)
-    files = [layout.encode(pyramid(number)) for number in (1.0, 2.0)]
-    rows = torch.stack([torch.frombuffer(bytearray(file), dtype=torch.uint8) for file in files])
+    batch = {name: torch.randn(2, *shape).half() for name, shape in SPEC.stored_shapes().items()}
+    rows = layout.join(batch)
     for name, tensor in layout.split(rows).items():
-        assert tensor.dtype == torch.float16
-        assert tensor.shape == (2, *SPEC.stored_shapes()[name])
-        assert tensor[0].eq(1).all() and tensor[1].eq(2).all()
+        assert tensor.dtype == torch.float16 and torch.equal(tensor, batch[name])
+    for number in range(2):  # and the files are what safetensors itself writes
+        assert rows[number].numpy().tobytes() == save({name: tensor[number] for name, tensor in batch.items()})
 
 
 def test_a_pyramid_in_another_order_of_tensors_is_taken():
     layout = PyramidLayout(SPEC)
     payload = save(pyramid(1.5), metadata={"written": "elsewhere"})
-    assert payload != layout.encode(pyramid(1.5))
-    assert layout.normalise(payload) == layout.encode(pyramid(1.5))
+    assert layout.normalise(payload) == save(pyramid(1.5)) != payload
 
 
 @pytest.mark.parametrize(
@@ -163,7 +162,7 @@ def test_a_record_is_the_same_bytes_for_the_same_values():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("payload", [b"{", b"[]", b'{"source": "a.jpg"}', b'{"source": 3, "source_sha256": "0"}', b"\xff"])
+@pytest.mark.parametrize("payload", [b"{", b"[]", b'{"source": "a.jpg"}', b'{"source": 3, "source_sha256": ""}', b"\xff"])
 def test_a_record_that_is_none_is_refused(payload: bytes):
     with pytest.raises(DinogenError):
         SampleRecord.from_bytes(payload)
@@ -187,7 +186,7 @@ def test_a_split_that_is_empty_is_named_with_those_that_are_not():
         Manifest(SPEC, (shard_record(),)).shards_of("val")
 
 
-@pytest.mark.parametrize("name", ["../shard-000000.tar", "/tmp/shard.tar", "pipe:cat shard.tar", "https://host/s.tar", "a.pkl"])
+@pytest.mark.parametrize("name", ["../shard-000000.tar", "/tmp/s.tar", "pipe:cat s.tar", "https://host/s.tar", "a.pkl"])
 def test_a_manifest_that_points_elsewhere_is_refused(tmp_path: Path, name: str):
     Manifest(SPEC, (shard_record(name),)).write(tmp_path)
     with pytest.raises(DinogenError, match="is not a plain file name"):

@@ -45,8 +45,11 @@ def found(folder: Path) -> list[tuple[float, np.ndarray]]:
     faces = []
     for path in sorted(folder.glob("*.jpg")):
         _, scores, landmarks = detector.detect(Image.open(path), landmarks=True)
-        best = None if scores[0] is None else int(np.argmax(scores))
-        faces.append((0.0, np.zeros((5, 2))) if best is None else (float(scores[best]), np.asarray(landmarks[best], float)))
+        if scores[0] is None:
+            faces.append((0.0, np.zeros((5, 2))))
+        else:
+            best = int(np.argmax(scores))
+            faces.append((float(scores[best]), np.asarray(landmarks[best], dtype=float)))
     return faces
 
 

@@ -251,7 +251,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_nothing_half_written(shard
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], capture_output=True).returncode:
         pytest.skip("mounting a small file system needs root")
     try:
-        often = ["--train.total_kimg=0.64", "--train.checkpoint_kimg=0.016", "--train.snapshot_kimg=1"]
+        often = ["--train.total_kimg=0.64", "--train.checkpoint_kimg=0.016", "--train.snapshot_kimg=0.064"]
         assert main(flags(shards32, disk / "run", *often)) == 1
         out, err = capsys.readouterr()
         assert "Training goes on without this" in out, err

@@ -111,7 +111,7 @@ class ShardLoader:
         ranks = self._world_size
         if batch_size < 1 or batch_size % ranks:
             nearest = max(1, round(batch_size / ranks)) * ranks
-            raise UsageError(f"a global batch of {batch_size} cannot be split evenly among {ranks} ranks; take {nearest}")
+            raise UsageError(f"a batch of {batch_size} cannot be split evenly among {ranks} ranks; take {nearest}")
         if batch_size > len(self):
             raise DinogenError(
                 f"{self.data}: {len(self)} samples are too few for a batch of {batch_size}; pack more crops or make "
@@ -141,8 +141,8 @@ def check_spec(data: LocalFolder | RemoteFolder, packed: PyramidSpec, wanted: Py
     left, right = packed.to_dict(), wanted.to_dict()
     differing = ", ".join(key for key in left if left[key] != right[key])
     raise DinogenError(
-        f"{data}: packed with {packed.describe()}, but this run wants {wanted.describe()} (they differ in {differing}); "
-        f"pack the crops again with the run's teacher, or set the config's teacher keys to the data's"
+        f"{data}: packed with {packed.describe()}, but this run wants {wanted.describe()} "
+        f"(they differ in {differing}); pack the crops again with the run's teacher, or set the config's teacher keys to the data's"
     )
 
 

@@ -108,5 +108,5 @@ class Shard:
         key, _, suffix = member.name.partition(".")
         plain_file = member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and member.size >= 0
         if not plain_file or suffix not in PART_OF_SUFFIX or not KEY_PATTERN.fullmatch(key):
-            raise DinogenError(f"{self.path}: member {member.name!r} does not belong in a shard; do not trust this file")
+            raise DinogenError(f"{self.path}: member {member.name!r} does not belong in a shard; do not trust it")
         return key, suffix, PART_OF_SUFFIX[suffix]

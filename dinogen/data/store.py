@@ -165,9 +165,8 @@ class SampleStore:
         self._bad[self._starts[number] : self._starts[number + 1]][rows] = True
         bad = self.quarantined
         if bad > self.max_bad_fraction * len(self):
-            raise DinogenError(
-                f"{error} ({bad} of {len(self)} samples cannot be used, more than max_bad_fraction {self.max_bad_fraction})"
-            ) from error
+            limit = f"more than max_bad_fraction {self.max_bad_fraction}"
+            raise DinogenError(f"{error} ({bad} of {len(self)} samples cannot be used, {limit})") from error
         log.warning("%s (left out; %d of %d samples so far)", error, bad, len(self))
 
     def shard(self, number: int) -> Shard:

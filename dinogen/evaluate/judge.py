@@ -1,7 +1,6 @@
-"""Judging samples by what had no part in their training."""
+"""Judging images by what had no part in their making."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,14 +10,8 @@ from torch import Tensor
 from dinogen.errors import DinogenError
 from dinogen.evaluate import metrics
 from dinogen.evaluate.detector import METHOD, SURE, Detector
-from dinogen.evaluate.reference import load_reference
-from dinogen.evaluate.report import save_nearest, table
-from dinogen.files import write_json
-from dinogen.networks import Generator
-from dinogen.sample import choose_device, load_generator, sample_images
 
 FEWEST = 6  # images a set: what the fifth nearest neighbour needs
-NEAREST_AMONG = 5_000  # reals searched for the nearest to each sample, at most
 
 
 REDUCTION = "averaged (box filter) down to the resolution of the samples"
@@ -99,7 +92,12 @@ def judge(samples: Tensor, reals: Tensor, device: torch.device | str = "cpu") ->
             "compared_images_a_set": n,
             "real_images_searched_for_the_nearest": len(reals),
         },
-        "method": {**METHOD, "resolution": samples.shape[-1], "reals": REDUCTION, "interval": "95%, bootstrap over samples"},
+        "method": {
+            **METHOD,
+            "resolution": samples.shape[-1],
+            "reals": REDUCTION,
+            "interval": "95%, bootstrap over samples",
+        },
     }
     return Judgement(report, distance, row)
 
@@ -134,50 +132,3 @@ def relative_diversity(rows: Tensor, reference: Tensor) -> float:
     """Mean pairwise distance over the reference's; 0 where the reference is one image many times."""
     spread = metrics.mean_pairwise_distance(reference)
     return metrics.mean_pairwise_distance(rows) / spread if spread > 0 else 0.0
-
-
-def evaluate_model(
-    model: Generator | str | Path,
-    reference: Path,
-    count: int,
-    output: Path,
-    seed: int = 0,
-    truncation_psi: float = 1.0,
-    device: str = "auto",
-) -> dict[str, Any]:
-    """Judge a snapshot, write `output` and `nearest.png` beside it, and print the figures as a table.
-
-    Args:
-        model: a generator, or a run, a snapshot or a hub id, see `load_generator`.
-        reference: folder of shards or of face crops.
-        count: samples to draw; twice as many reals are compared with.
-        output: the report, a JSON file.
-        seed: of the samples.
-        truncation_psi: 1 keeps all variety.
-        device: `auto`, `cpu`, `cuda` …
-
-    Returns:
-        What the report holds.
-
-    Raises:
-        UsageError, DinogenError: see `load_generator`, `load_reference`, `evaluate_images`.
-    """
-    chosen = choose_device(device)
-    generator = model.to(chosen) if isinstance(model, Generator) else load_generator(model, chosen)
-    reals = load_reference(reference, max(2 * count, NEAREST_AMONG), generator.trained_resolution)
-    samples = sample_images(generator, count, seed, truncation_psi)
-    judgement = judge(samples, reals, chosen)
-    report = {
-        "model": type(model).__name__ if isinstance(model, Generator) else str(model),
-        "reference": str(reference),
-        "seed": seed,
-        "truncation_psi": truncation_psi,
-        **judgement.report,
-    }
-    if report["real_against_real"]["face_rate"] < SURE:
-        print(f"{reference}: the detector misses many of these faces; are they crops, upright and unmasked?")
-    output = Path(output)
-    save_nearest(samples, reals, judgement.nearest_distance, judgement.nearest_row, output.with_name("nearest.png"))
-    write_json(output, report)
-    print(table(report))
-    return report

@@ -20,7 +20,7 @@ def load_reference(source: Path, count: int, resolution: int) -> Tensor:
     """Read up to `count` real images, averaged down to the resolution of the samples, as the trainer does it.
 
     Args:
-        source: a folder of shards, or a folder of images, searched with its subfolders; their largest central square counts.
+        source: a folder of shards, or a folder of images, searched with its subfolders; their central squares count.
         count: how many at most; a folder with more gives a fixed random choice.
         resolution: side R to bring them to.
 

@@ -1,15 +1,7 @@
-"""Showing a judgement to people: a table and pictures."""
+"""The figures in words and as a table."""
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
-
-import torch
-from torch import Tensor
-
-from dinogen.images import image_grid, save_png, viewing_scale
-
-PAIRS_SHOWN = 32
-PAIRS_A_ROW = 4
 
 FIGURES = {
     "face_rate": "share of images in which a face detector is sure of a face",
@@ -21,41 +13,48 @@ FIGURES = {
     "recall": "share of real images that ours could look like",
     "density": "like precision, robust to outliers; real images score about 1",
     "coverage": "share of real images that have one of ours nearby",
-    "nearest_real_median": "distance to the nearest real image; far below the right column: copies",
+    "nearest_real_median": "distance to the nearest real image; far below that of real ones: copies",
     "nearest_real_closest": "the smallest of these distances",
 }
 
 
-def table(report: dict[str, Any]) -> str:
-    """The figures, ours beside real against real, one line each."""
+def shown(value: float) -> str:
+    """A figure with four digits."""
+    return f"{value:.4g}"
+
+
+def report_table(report: dict[str, Any]) -> str:
+    """The figures of one generator beside real against real, one line each."""
     real = report["real_against_real"]
-    low, high = report["face_rate_interval"]
     lines = [f"{'figure':<22}{'ours':>12}{'real':>12}"]
-    lines += [f"{name:<22}{report[name]:>12.4g}{real[name]:>12.4g}  {what}" for name, what in FIGURES.items()]
-    lines.append(f"95% interval of face_rate: {low:.3f} to {high:.3f}. {counts_line(report)}")
-    return "\n".join(lines)
+    lines += [f"{name:<22}{shown(report[name]):>12}{shown(real[name]):>12}  {what}" for name, what in FIGURES.items()]
+    return "\n".join([*lines, footnote(report)])
 
 
-def counts_line(report: dict[str, Any]) -> str:
-    """How many images the figures rest on, in words."""
+def footnote(report: dict[str, Any]) -> str:
+    """How sure the face rate is and how many images the figures rest on, in a sentence each."""
+    low, high = report["face_rate_interval"]
     counts = report["counts"]
     n = counts["compared_images_a_set"]
     return (
-        f"{counts['samples']} samples; distances compare {n} with {n} real images ('real': {n} other real ones with "
-        f"the same); nearest among {counts['real_images_searched_for_the_nearest']}."
+        f"95% interval of face_rate: {low:.3f} to {high:.3f}. {counts['samples']} samples; distances compare {n} with "
+        f"{n} real images ('real': {n} other real ones with the same); nearest among "
+        f"{counts['real_images_searched_for_the_nearest']}."
     )
 
 
-def save_nearest(samples: Tensor, reals: Tensor, distance: Tensor, row: Tensor, path: Path) -> None:
-    """Draw the samples that come closest to a real image, each beside it, the closest pair first.
+def comparison_table(reports: Sequence[dict[str, Any]]) -> str:
+    """The figures of several generators, a column each in their order; the last column is real against real."""
+    header = [f"{'figure':<22}", *(f"{f'[{number}]':>12}" for number in range(1, len(reports) + 1)), f"{'real':>12}"]
+    lines = [f"[{number}] {name_of(report)}" for number, report in enumerate(reports, start=1)]
+    lines.append("".join(header))
+    for name in FIGURES:
+        values = [report[name] for report in reports] + [reports[0]["real_against_real"][name]]
+        lines.append(f"{name:<22}" + "".join(f"{shown(value):>12}" for value in values))
+    return "\n".join([*lines, footnote(reports[0]).split(". ", 1)[1]])
 
-    Args:
-        samples: uint8 `[n, 3, R, R]`.
-        reals: uint8 `[m, 3, R, R]`.
-        distance: `[n]`, to the nearest real of each sample.
-        row: `[n]`, which real that is.
-        path: the PNG to write.
-    """
-    closest = distance.argsort()[:PAIRS_SHOWN]
-    pairs = torch.stack([samples[closest], reals[row[closest]]], dim=1).flatten(0, 1)
-    save_png(image_grid(pairs, columns=2 * PAIRS_A_ROW, upscale=viewing_scale(samples.shape[-1])), path)
+
+def name_of(report: dict[str, Any]) -> str:
+    """What was judged."""
+    resolution = report["method"]["resolution"]
+    return f"{report['model']} at {resolution}×{resolution}"

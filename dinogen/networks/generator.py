@@ -1,9 +1,12 @@
 """The generator: one pass from a latent to an image."""
 
+from typing import Any
+
 import torch
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
+from dinogen.errors import DinogenError
 from dinogen.networks.mapping import MappingNetwork
 from dinogen.networks.synthesis import SynthesisNetwork
 
@@ -23,6 +26,7 @@ class Generator(nn.Module, PyTorchModelHubMixin):
         channel_base: channels times resolution, before the cap.
         channel_max: cap on the channels of a block.
         trained_resolution: what it draws unless told otherwise: the stage that a snapshot was taken at; None is the last.
+        trained_alpha: how far that stage's block had been faded in.
     """
 
     def __init__(
@@ -34,25 +38,27 @@ class Generator(nn.Module, PyTorchModelHubMixin):
         channel_base: int = 1024,
         channel_max: int = 128,
         trained_resolution: int | None = None,
+        trained_alpha: float = 1.0,
     ):
         super().__init__()
         self.img_resolution = img_resolution
         self.z_dim = z_dim
         self.w_dim = w_dim
         self.trained_resolution = trained_resolution or img_resolution
+        self.trained_alpha = trained_alpha
         self.mapping = MappingNetwork(z_dim, w_dim, mapping_layers)
         self.synthesis = SynthesisNetwork(w_dim, img_resolution, channel_base, channel_max)
         self.register_buffer("w_avg", torch.zeros(w_dim))
 
     def forward(
-        self, z: Tensor, resolution: int | None = None, alpha: float = 1.0, truncation_psi: float = 1.0
+        self, z: Tensor, resolution: int | None = None, alpha: float | None = None, truncation_psi: float = 1.0
     ) -> Tensor:
         """Draw one image for each latent.
 
         Args:
             z: `[N, z_dim]`, standard normal.
             resolution: side of the images; None takes the trained one.
-            alpha: fade-in of the last block, 0 to 1.
+            alpha: fade-in of the last block, 0 to 1; None takes the trained one.
             truncation_psi: 1 keeps all variety, 0 draws the average style.
 
         Returns:
@@ -61,10 +67,27 @@ class Generator(nn.Module, PyTorchModelHubMixin):
         w = self.mapping(z)
         if truncation_psi != 1:
             w = self.w_avg.lerp(w, truncation_psi)
-        return self.synthesis(w, resolution or self.trained_resolution, alpha)
+        return self.draw(w, resolution, alpha)
+
+    def draw(self, w: Tensor, resolution: int | None = None, alpha: float | None = None) -> Tensor:
+        """`forward` from styles `[N, w_dim]`, or `[N, blocks, w_dim]` for style mixing."""
+        resolution = resolution or self.trained_resolution
+        if alpha is None:
+            alpha = self.trained_alpha if resolution == self.trained_resolution else 1.0
+        return self.synthesis(w, resolution, alpha)
 
     @torch.no_grad()
     def update_w_avg(self) -> None:
         """Set the average style that truncation pulls towards, from always the same latents."""
         latents = torch.randn(W_AVG_SAMPLES, self.z_dim, generator=torch.Generator().manual_seed(0))
         self.w_avg.copy_(self.mapping(latents.to(self.w_avg.device)).mean(dim=0))
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, strict: bool = True, **kwargs: Any) -> "Generator":
+        """Open a snapshot; weights that are missing or too many are refused."""
+        return super().from_pretrained(*args, strict=strict, **kwargs)
+
+    @classmethod
+    def _load_as_pickle(cls, model: "Generator", model_file: str, *_: Any) -> "Generator":
+        # The mixin falls back to pickles where a hub repository has no safetensors.
+        raise DinogenError(f"{model_file} is a pickle, which could run anything; dinogen opens safetensors only")

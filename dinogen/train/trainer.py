@@ -342,7 +342,8 @@ class Trainer:
     def write_snapshot(self, target: Path) -> None:
         if target.exists():
             return
-        settings = vars(self.config.generator) | {"trained_resolution": self.stage.resolution}
+        stage = self.stage
+        settings = vars(self.config.generator) | {"trained_resolution": stage.resolution, "trained_alpha": stage.alpha}
         with atomic_folder(target) as temporary:
             self.G_ema.save_pretrained(temporary, config=settings)
 

@@ -1,12 +1,8 @@
 """Portraits of nobody: a folder of pictures with captions, to try everything without anybody's photo."""
 
 import io
-import multiprocessing
 import os
-import signal
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +12,7 @@ from PIL import Image
 from dinogen.errors import DinogenError, UsageError
 from dinogen.files import make_output_folder, write_bytes
 from dinogen.progress import progress
+from shards.pool import WorkerDied, ordered_map
 from shards.synth.captions import row_of, write_captions
 from shards.synth.draw import draw_person
 from shards.synth.person import Person, sample_person
@@ -60,9 +57,13 @@ def synth_folder(output: Path, count: int, seed: int = 0, workers: int | None = 
     make_output_folder(output)
     missing = [index for index in range(count) if not _is_drawn(output / file_name(index), seed, index)]
     workers = min(workers or available_cores(), max(len(missing), 1))
-    draw = partial(_draw_file, output, seed, frozenset(missing))
-    with _mapper(workers) as run:
-        write_captions(output / "captions.csv", list(progress(run(draw, range(count)), count, "portraits")))
+    results = ordered_map(partial(_make_drawer, output, seed, frozenset(missing)), range(count), workers)
+    rows = []
+    for index, row in progress(results, count, "portraits"):
+        if isinstance(row, WorkerDied):
+            raise DinogenError(f"{output / file_name(index)}: its process was killed; try fewer --workers")
+        rows.append(row)
+    write_captions(output / "captions.csv", rows)
 
 
 def available_cores() -> int:
@@ -92,6 +93,10 @@ def _is_drawn(path: Path, seed: int, index: int) -> bool:
     return content.endswith(b"\xff\xd9")
 
 
+def _make_drawer(output: Path, seed: int, missing: frozenset[int]) -> Callable[[int], dict[str, str]]:
+    return partial(_draw_file, output, seed, missing)
+
+
 def _draw_file(output: Path, seed: int, missing: frozenset[int], index: int) -> dict[str, str]:
     """Write portrait `index` if it is missing; give its row of captions.csv."""
     if index in missing:
@@ -100,18 +105,3 @@ def _draw_file(output: Path, seed: int, missing: frozenset[int], index: int) -> 
     else:
         person = sample_person(np.random.default_rng([seed, index]))
     return row_of(file_name(index), person)
-
-
-@contextmanager
-def _mapper(workers: int) -> Iterator:
-    """A `map` over processes, or the plain one where a single process does."""
-    if workers == 1:
-        yield map
-        return
-    # Fresh processes: a fork of one that has used torch's threads may hang.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN))
-    try:
-        yield partial(pool.map, chunksize=4)
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import minimum_filter
+from scipy.ndimage import gaussian_filter, minimum_filter
 
 from shards.synth.backdrop import draw_backdrop
 from shards.synth.canvas import Canvas, linear
@@ -59,16 +59,22 @@ class Film:
         self.behind = self.picture.copy()
         self.head_cover[head.box.window] = head.cover
 
-    def lay(self, surface: Surface, colour: Array, scale: float) -> None:
-        """Lay a surface over the picture where nothing drawn before stands in front of it."""
+    def lay(self, surface: Surface, colour: Array, scale: float, hairy: bool = False) -> None:
+        """Lay a surface over the picture where nothing drawn before stands in front of it.
+
+        A `hairy` one, laid after the head, ends softly on the skin and shows behind the head's outline.
+        """
         window = surface.box.window
         picture, depth, head = self.picture[window], self.depth[window], self.head_cover[window]
         colour = _soften_steps(colour, surface)
         nearer = np.clip((surface.point[2] - depth) * scale / 3.0 + 0.5, 0.0, 1.0)
         share = surface.cover * nearer
-        # Along its outline the head fills a part of the pixel only: hair behind it fills the rest.
-        rest = surface.cover * (1.0 - nearer) * (1.0 - head) * (head > 0.0)
-        picture += (colour - self.behind[window]) * rest[..., None]
+        if hairy:
+            # Along its outline the head fills a part of the pixel only: hair behind it fills the rest.
+            outline = (head > 0.0) & (head < 1.0)
+            rest = (surface.cover * (1.0 - nearer) * (1.0 - head))[outline]
+            picture[outline] += (colour[outline] - self.behind[window][outline]) * rest[:, None]
+            share = np.where(head == 1.0, gaussian_filter(share, 0.8), share)
         picture += (colour - picture) * share[..., None]
         depth[:] = np.where(share > 0.5, surface.point[2], depth)
 
@@ -135,8 +141,8 @@ def draw_person(person: Person, rng: np.random.Generator) -> Array:
 
 def _draw_body(scene: Scene, film: Film) -> None:
     person, camera = scene.person, scene.camera
-    box = Box.around(camera, 0.0, -1.85, 1.9, 1.35)
-    surface = trace(scene.body, camera, box, 0.6, np.full(box.shape, -1.2, dtype=np.float32))
+    box = Box.around(camera, 0.0, -2.0, 1.9, 1.4)
+    surface = trace(scene.body, camera, box, 0.45, np.full(box.shape, -1.2, dtype=np.float32))
     cloth = paint_clothes(person, surface.point, scene.leaning, scene.noise, 1.0 / camera.scale)
     neck = np.clip(0.5 + (scene.torso(surface.point) - scene.neck(surface.point)) * camera.scale, 0.0, 1.0)
     skin = np.maximum(cloth.skin, neck)
@@ -150,7 +156,7 @@ def _draw_body(scene: Scene, film: Film) -> None:
 def _draw_head(scene: Scene, film: Film) -> None:
     person, face, camera = scene.person, scene.person.shape, scene.camera
     box = Box.around(camera, 0.0, -0.03, 1.08, 1.22)
-    surface = trace(scene.head, camera, box, 1.3, np.full(box.shape, -0.9, dtype=np.float32))
+    surface = trace(scene.head, camera, box, 1.2, np.full(box.shape, -0.9, dtype=np.float32))
     skin = Canvas.blank(camera, scene.turned, surface, linear(person.skin_rgb))
     paint_skin(skin, face, person, scene.noise)
     paint_nose(skin, face)
@@ -173,7 +179,7 @@ def _draw_hair(scene: Scene, film: Film) -> None:
     surface = trace(scene.hair, scene.camera, box, 1.4, farthest)
     shadow, openness = obstruction(scene.everything, scene.light, surface)
     colour = shade_hair(scene.person, surface, scene.turned, scene.light, shadow, openness, scene.noise)
-    film.lay(surface, colour, scene.camera.scale)
+    film.lay(surface, colour, scene.camera.scale, hairy=True)
 
 
 def develop(picture: Array, rng: np.random.Generator) -> Array:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import maximum_filter
 
 from shards.synth.canvas import linear
 from shards.synth.light import Light, shade
@@ -166,7 +167,7 @@ def _meridian(cut: Cut, point: Point) -> tuple[Array, Array]:
 def shade_hair(person: Person, surface: Surface, turned: Array, light: Light, shadow: Array, openness: Array,
                noise: Noise) -> Array:
     """Linear colour of the hair, `[h, w, 3]`, with the two highlights of Kajiya and Kay (1989)."""
-    cut, seen = CUTS[person.hair], surface.cover > 0.0
+    cut, seen = CUTS[person.hair], maximum_filter(surface.cover, 5) > 0.0
     point = turn(turned.T, tuple(part[seen] for part in surface.point))
     normal, shadow, openness = tuple(part[seen] for part in surface.normal), shadow[seen], openness[seen]
     strands = _strands(person, cut, point, noise)

@@ -16,10 +16,11 @@ Point = tuple[Array, Array, Array]
 Solid = Callable[[Point], Array]
 
 SIZE = 512  # a portrait's side in pixels
-MARCH_STEPS = 32
+MARCH_STEPS = 48
 STRIDE = 1.25  # steps a little longer than the distance save a third of them; a signed distance finds its way back
 CLOSE_ENOUGH = 0.002  # units; a quarter of a pixel at the usual scale
-PASSED = 0.12  # units; a ray that has come closer than this before is on its way out
+CREEP = 0.016  # units; no shorter step forward, lest a ray that grazes the surface never gets past it
+PASSED = 0.18  # units; a ray that has come closer than this before is on its way out
 FAR = -1e3  # the depth of what no ray has met
 
 
@@ -179,10 +180,11 @@ def _march(solid: Solid, x: Array, y: Array, nearest: float, farthest: Array) ->
         closer = distance < best
         np.copyto(best, distance, where=closer)
         np.copyto(best_z, z, where=closer)
-        z = z - STRIDE * signed
+        stride = STRIDE * signed
+        np.maximum(stride, CREEP, out=stride, where=signed > 0.0)
+        z = z - stride
         going = (distance > CLOSE_ENOUGH) & (z > limit) & (signed < best + PASSED)
-        if step == MARCH_STEPS - 1:  # these creep along the surface, in the folds of the hair: they have met it
-            best[going & (best < 0.25 * PASSED)] = 0.0
+        if step == MARCH_STEPS - 1:
             going[:] = False
         depths[ray[~going]], distances[ray[~going]] = best_z[~going], best[~going]
         ray, x, y, z, limit, best_z, best = (part[going] for part in (ray, x, y, z, limit, best_z, best))

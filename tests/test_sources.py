@@ -1,0 +1,218 @@
+"""Where photos may come from: folders, lists, archives, WebDataset shards, addresses; and what is never opened."""
+
+import http.server
+import io
+import json
+import tarfile
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+from drawn_face import draw_face
+
+from dinogen.errors import DinogenError, UsageError
+from shards import remote
+from shards.crop import crop_folder
+from shards.decode import Rejected
+from shards.sources import find_sources
+
+
+def photo(number: int) -> bytes:
+    stream = io.BytesIO()
+    draw_face((200, 200), height=110 + number, background=(10 * number, 120, 140)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def write_tar(path: Path, members: dict[str, bytes]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, payload in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(payload)
+            tar.addfile(info, io.BytesIO(payload))
+    return path
+
+
+def write_zip(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, payload in members.items():
+            archive.writestr(name, payload)
+    return path
+
+
+def names(given, cache) -> list[str]:
+    return [source.name for source in find_sources(given, cache)]
+
+
+def cause_of(source) -> str:
+    with pytest.raises(Rejected) as rejected:
+        source.read()
+    return rejected.value.cause
+
+
+def test_folders_are_searched_to_the_bottom_in_a_fixed_order(tmp_path):
+    for name in ("b.jpg", "a/z.jpg", "a/deep/er/y.png", "a.jpg", ".hidden.jpg", ".git/x.jpg", "a.txt", "captions.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    assert names(tmp_path, tmp_path) == ["a.jpg", "a/deep/er/y.png", "a/z.jpg", "b.jpg"]
+
+
+@pytest.mark.parametrize("write", [write_zip, write_tar])
+def test_archives_are_read_in_place(write, tmp_path):
+    suffix = write.__name__[-3:]
+    archive = write(tmp_path / f"album.{suffix}", {"one.jpg": photo(1), "sub/two.jpg": photo(2), "notes.md": b"-"})
+    sources = find_sources(archive, tmp_path)
+    assert [source.name for source in sources] == ["one.jpg", "sub/two.jpg"]
+    assert [source.read() for source in sources] == [photo(1), photo(2)]
+    assert names(tmp_path, tmp_path) == [f"album.{suffix}/one.jpg", f"album.{suffix}/sub/two.jpg"]
+
+
+def test_a_webdataset_shard_gives_its_photos_with_licence_and_consent(tmp_path):
+    stated = json.dumps({"licence": "CC-BY-4.0", "consent": "yes", "caption": "somebody"}).encode()
+    shard = write_tar(tmp_path / "shard-000000.tar", {
+        "k1.jpg": photo(1), "k1.json": stated, "k1.pyramid.safetensors": b"\0" * 99,
+        "k2.jpg": photo(2), "k2.txt": b"a caption", "k2.pkl": b"cos\nsystem\n",
+    })  # fmt: skip
+    summary = crop_folder(shard, tmp_path / "out", workers=0)
+    assert (summary.sources, summary.crops) == (2, 2)
+    entries = [json.loads(path.read_text()) for path in (tmp_path / "out").glob("*.json")]
+    described = {entry["source"]: entry for entry in entries}
+    assert described["k1.jpg"]["licence"] == "CC-BY-4.0" and described["k2.jpg"]["licence"] is None
+
+
+def test_crops_from_an_archive_equal_crops_from_files(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "one.jpg").write_bytes(photo(1))
+    crop_folder(folder, tmp_path / "a", workers=0)
+    crop_folder(write_zip(tmp_path / "in.zip", {"one.jpg": photo(1)}), tmp_path / "b", workers=0)
+    (first,), (second,) = (tmp_path / "a").glob("*.jpg"), (tmp_path / "b").glob("*.jpg")
+    assert first.name == second.name and first.read_bytes() == second.read_bytes()
+
+
+def test_a_list_names_paths_and_addresses(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "one.jpg").write_bytes(photo(1))
+    listing = tmp_path / "list.txt"
+    lines = ["# mine", "photos/one.jpg", "", "  /nowhere/two.jpg", "https://example.invalid/three.jpg", "pipe:rm -rf x"]
+    listing.write_text("\n".join(lines))
+    sources = {source.name: source for source in find_sources(listing, tmp_path)}
+    assert sources["photos/one.jpg"].read() == photo(1)
+    assert cause_of(sources["/nowhere/two.jpg"]) == "unreadable"
+    assert cause_of(sources["pipe:rm -rf x"]) == "refused-address"
+    assert len(sources) == 4
+
+
+@pytest.mark.parametrize("given", ["pipe:curl x", "PIPE:ls", "ssh://host/x", "simplecache::s3://b/k", "python://x"])
+def test_addresses_that_could_run_something_are_refused(given, tmp_path):
+    with pytest.raises(UsageError):
+        find_sources(given, tmp_path)
+
+
+def test_a_packed_tar_is_refused_with_the_remedy(tmp_path):
+    (tmp_path / "album.tar.gz").write_bytes(b"\x1f\x8b")
+    with pytest.raises(UsageError, match="gunzip"):
+        find_sources(tmp_path / "album.tar.gz", tmp_path)
+
+
+FAULTS = {
+    "cut at a header": lambda data: data[: data.rindex(b"two.jpg")],
+    "cut in a payload": lambda data: data[: data.rindex(b"two.jpg") + 1500],
+    "flipped header byte": lambda data: data.replace(b"two.jpg", b"twp.jpg"),
+    "no end": lambda data: data[: len(data) - len(data) % 512].rstrip(b"\0") + b"\0" * (-len(data.rstrip(b"\0")) % 512),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_damaged_tar_is_never_silent(fault, tmp_path):
+    """Python's reader ends quietly at most of these."""
+    whole = write_tar(tmp_path / "whole", {"one.jpg": photo(1), "two.jpg": photo(2)}).read_bytes()
+    (tmp_path / "shard.tar").write_bytes(FAULTS[fault](whole))
+    sources = {source.name: source for source in find_sources(tmp_path / "shard.tar", tmp_path)}
+    assert sources["one.jpg"].read() == photo(1)
+    assert cause_of(sources["shard.tar"]) == "damaged-archive"
+
+
+def test_a_flipped_byte_in_a_zip_is_noticed(tmp_path):
+    archive = write_zip(tmp_path / "a.zip", {"one.jpg": photo(1)})
+    data = bytearray(archive.read_bytes())
+    data[len(data) // 2] ^= 1
+    archive.write_bytes(data)
+    (source,) = find_sources(archive, tmp_path)
+    assert cause_of(source) == "damaged-archive"
+
+
+def test_a_zip_member_that_unpacks_to_gigabytes_is_not_unpacked(tmp_path, monkeypatch):
+    monkeypatch.setattr("shards.sources.MAX_BYTES", 1_000_000)
+    (source,) = find_sources(write_zip(tmp_path / "a.zip", {"one.jpg": bytes(5_000_000)}), tmp_path)
+    assert cause_of(source) == "too-many-bytes"
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """Serves /photo.jpg, but breaks off, answers 500, then 200; /gone is 404; /short always breaks off."""
+
+    asked: list[str] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        tries = self.asked.count(self.path)
+        if self.path == "/gone.jpg":
+            return self.send_error(404)
+        if self.path == "/photo.jpg" and tries == 2:
+            return self.send_error(500)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(photo(1))))
+        self.end_headers()
+        broken = self.path == "/short.jpg" or tries == 1
+        self.wfile.write(photo(1)[:700] if broken else photo(1))
+
+    def log_message(self, *ignored) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(remote, "WAIT", 0.01)
+    Server.asked = []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+def test_a_flaky_server_is_asked_again_and_the_photo_is_kept(server, tmp_path):
+    (source,) = find_sources(f"{server}/photo.jpg", tmp_path)
+    assert source.read() == photo(1)
+    assert Server.asked == ["/photo.jpg"] * 3
+    assert source.read() == photo(1) and len(Server.asked) == 3, "the second time it comes from the cache"
+
+
+def test_what_cannot_be_fetched_is_reported_and_leaves_nothing(server, tmp_path):
+    for name, tries in (("short", remote.TRIES), ("gone", 1)):
+        (source,) = find_sources(f"{server}/{name}.jpg", tmp_path / "cache")
+        assert cause_of(source) == "unreachable"
+        assert Server.asked.count(f"/{name}.jpg") == tries
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def test_what_could_not_be_fetched_is_tried_again_by_the_next_run(server, tmp_path):
+    (tmp_path / "list.txt").write_text(f"{server}/gone.jpg\n{tmp_path}/one.jpg\n")
+    (tmp_path / "one.jpg").write_bytes(photo(1))
+    for _ in range(2):
+        summary = crop_folder(tmp_path / "list.txt", tmp_path / "out", cache=tmp_path / "cache", workers=0)
+        assert summary.causes == {"unreachable": 1} and summary.crops == 1
+    assert Server.asked.count("/gone.jpg") == 2 and summary.resumed == 1
+
+
+def test_a_store_is_listed_and_read_through_the_cache(tmp_path):
+    (tmp_path / "bucket" / "sub").mkdir(parents=True)
+    (tmp_path / "bucket" / "sub" / "one.jpg").write_bytes(photo(1))
+    (tmp_path / "bucket" / "one.txt").write_text("a caption")
+    (source,) = find_sources(f"file://{tmp_path}/bucket", tmp_path / "cache")
+    assert source.name == "sub/one.jpg" and source.stamp() and source.read() == photo(1)
+    assert len([path for path in (tmp_path / "cache").rglob("*.jpg")]) == 1
+
+
+def test_a_store_that_cannot_be_listed_is_one_clear_line(tmp_path):
+    with pytest.raises(DinogenError, match=r"file:///nowhere/at-all"):
+        find_sources("file:///nowhere/at-all", tmp_path)
