@@ -7,12 +7,12 @@ find_python() {
     local candidate
     for candidate in "${PYTHON:-}" python3.11 python3.12 python3 python; do
         if [ -n "$candidate" ] && command -v "$candidate" >/dev/null &&
-            "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            "$candidate" -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
             echo "$candidate"
             return
         fi
     done
-    echo "dinogen needs Python 3.11 or newer: install it, or name it: PYTHON=/path/to/python bash $0" >&2
+    echo "dinogen needs Python 3.11 or newer with venv: install it (python3.11-venv on Debian), or name it: PYTHON=/path/to/python bash $0" >&2
     return 1
 }
 
