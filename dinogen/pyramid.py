@@ -89,7 +89,8 @@ class PyramidSpec:
     def describe(self) -> str:
         """One line for messages: 'tiny (1a2b…) at 32 px, layers 1 2 3, levels 1 2 4 8'."""
         layers, levels = " ".join(map(str, self.layers)), " ".join(map(str, self.levels))
-        return f"{self.teacher} ({self.teacher_sha256}) at {self.input_size} px, layers {layers}, levels {levels}"
+        fine = f" (above {COARSE_LIMIT}: layers {' '.join(map(str, self.fine_layers))})" if self.fine_layers else ""
+        return f"{self.teacher} ({self.teacher_sha256}) at {self.input_size} px, layers {layers}, levels {levels}{fine}"
 
     def levels_of(self, layer: int) -> tuple[int, ...]:
         """The levels that a layer's maps come in, from coarse to fine."""

@@ -40,7 +40,15 @@ require_whole_number MACHINE_RANK 0
 MAIN_PORT="${MAIN_PORT:-29500}"
 require_whole_number MAIN_PORT 1
 
-gpus="$(python -c 'import torch; print(torch.cuda.device_count())')"
+count_gpus() {
+    case "${CUDA_VISIBLE_DEVICES-all}" in
+    all) nvidia-smi -L 2>/dev/null | grep -c '^GPU ' || true ;;
+    "" | -1) echo 0 ;;
+    *) tr ',' '\n' <<<"$CUDA_VISIBLE_DEVICES" | wc -l ;;
+    esac
+}
+
+gpus="$(count_gpus)"
 NUM_PROCESSES="${NUM_PROCESSES:-$((NUM_MACHINES * (gpus > 0 ? gpus : 1)))}"
 require_whole_number NUM_PROCESSES 1
 [ $((NUM_PROCESSES % NUM_MACHINES)) -eq 0 ] ||

@@ -48,6 +48,14 @@ def test_other_photos_are_not_found():
         index.add(look_of(scene(seed)))
 
 
+def test_the_same_hash_alone_is_not_enough():
+    """Portraits of different people before the same wall share their 64-bit hash; their thumbnails tell them apart."""
+    one, other = look_of(scene(1)), look_of(scene(2))
+    index = LookIndex()
+    index.add(one[:16] + other[16:])
+    assert index.near(one) == []
+
+
 def test_the_sorted_index_finds_what_comparing_each_finds(monkeypatch):
     rng = np.random.default_rng(0)
     looks = [look_of(scene(seed)) for seed in range(30)]

@@ -108,7 +108,9 @@ class Monitor:
                 self.writer.add_scalar(tag, value, trainer.cur_nimg)
         drift = [value for name, value in means.items() if name.startswith("displacement/")]
         shown = f"drift {sum(drift) / len(drift):.3f}" if drift else f"loss {means.get('loss', math.nan):.3f}"
-        self.bar.set_postfix_str(f"{stage.resolution}px alpha {stage.alpha:.2f} {shown}")
+        left = trainer.minutes_left
+        ending = f" stops in {left:.1f} min" if left < math.inf else ""
+        self.bar.set_postfix_str(f"{stage.resolution}px alpha {stage.alpha:.2f} {shown}{ending}")
 
     def watch_diversity(self, means: dict[str, float]) -> dict[str, float]:
         """Raise an alarm when generated features have been far too alike for long: this is how such training fails."""

@@ -93,6 +93,7 @@ class Trainer:
         )
         for _, real_batch_size in self.batch_sizes:  # a batch beyond the data is refused now, not at a late stage
             self.loader.batches(real_batch_size, image_resolution=None)
+        self.started = time.monotonic()
         self.bad_steps = 0
         self.signal_received: int | None = None
 
@@ -135,8 +136,7 @@ class Trainer:
         Raises:
             DinogenError: too many steps were not finite, or the last checkpoint could not be written.
         """
-        minutes = self.config.train.max_minutes
-        deadline = time.monotonic() + minutes * 60 if minutes else math.inf
+        self.started = time.monotonic()
         if self.is_main:
             self.folder.prepare(self.config, self.describe_devices())
         ended = self.finished
@@ -145,7 +145,7 @@ class Trainer:
                 for batch, stage in self.one_stage():
                     before = self.cur_nimg
                     monitor.record(self.train_step(batch, stage))
-                    stopping = time.monotonic() > deadline or self.signal_received is not None
+                    stopping = self.minutes_left <= 0 or self.signal_received is not None
                     ended = any_rank(stopping, self.device) or self.finished
                     if ended or self.crossed(before, self.config.train.log_kimg):
                         monitor.log_scalars(stage)
@@ -155,6 +155,12 @@ class Trainer:
             self.save()
             self.attempt(monitor.show_pictures)
             return self.save_snapshot()
+
+    @property
+    def minutes_left(self) -> float:
+        """Until `max_minutes` of this launch are over."""
+        limit = self.config.train.max_minutes
+        return math.inf if limit is None else limit - (time.monotonic() - self.started) / 60
 
     @property
     def finished(self) -> bool:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,8 @@ from shards.synth.captions import row_of, write_captions
 from shards.synth.draw import draw_person
 from shards.synth.person import Person, sample_person
 
-STYLE = 1  # raise it with every change to the drawing, so that no folder mixes two styles
+STYLE = 2  # raise it with every change to the drawing: portraits of an older style are drawn anew
+SIGNATURE = re.compile(rb"dinogen synth, style (\d+), seed (\d+), portrait (\d+)(?!\d)")
 JPEG_QUALITY = 95
 
 
@@ -81,16 +83,23 @@ def _check(count: int, seed: int, workers: int | None) -> None:
 
 
 def _is_drawn(path: Path, seed: int, index: int) -> bool:
-    """Whether the portrait is there, whole. A damaged one of ours counts as missing; anybody else's is not touched."""
+    """Whether the portrait is there, whole. A damaged or older one of ours counts as missing.
+
+    Raises:
+        DinogenError: another picture has its name; it is not touched.
+    """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return False
     except OSError as error:
         raise DinogenError(f"{path}: cannot be read ({error.strerror}); choose another --output") from error
-    if content and signature(seed, index) not in content[:1024]:
+    if not content:
+        return False
+    signed = SIGNATURE.search(content[:1024])
+    if not signed or (int(signed[2]), int(signed[3])) != (seed, index):
         raise DinogenError(f"{path}: not portrait {index} of seed {seed}; choose another --output, or empty this one")
-    return content.endswith(b"\xff\xd9")
+    return int(signed[1]) == STYLE and content.endswith(b"\xff\xd9")
 
 
 def _make_drawer(output: Path, seed: int, missing: frozenset[int]) -> Callable[[int], dict[str, str]]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from shards.synth.canvas import linear
-from shards.synth.noise import Noise
 from shards.synth.person import Person
 from shards.synth.solids import Array, Point, Solid, capsule, ellipsoid, turn, unite
 
@@ -70,12 +69,12 @@ def _from_neck(point: Point) -> Array:
     return np.sqrt(x * x + (z + 0.42) ** 2)
 
 
-def paint_clothes(person: Person, point: Point, leaning: Array, noise: Noise, pixel: float) -> Cloth:
+def paint_clothes(person: Person, point: Point, leaning: Array, pixel: float) -> Cloth:
     """The look of the shoulders' points, given in view coordinates; `pixel` is a pixel's side in units."""
     point = turn(leaning.T, point)
     x, y, _ = point
-    cloth = Cloth(np.empty(x.shape + (3,), dtype=np.float32), 0.012 * noise.plane(x * 3.0, y * 2.0 + 0.5 * x),
-                  np.zeros(x.shape, dtype=np.float32))
+    folds = 0.02 * np.sin(2.5 * x + person.lot + 2.0 * np.sin(2.0 * y + x))
+    cloth = Cloth(np.empty(x.shape + (3,), dtype=np.float32), folds, skin=np.zeros(x.shape, dtype=np.float32))
     cloth.colour[:] = linear(person.clothes_rgb)
     if person.clothes in _TAILORS:
         _TAILORS[person.clothes](person, cloth, point, pixel)

@@ -60,13 +60,13 @@ class Film:
         self.head_cover[head.box.window] = head.cover
 
     def lay(self, surface: Surface, colour: Array, scale: float, hairy: bool = False) -> None:
-        """Lay a surface over the picture where nothing drawn before stands in front of it.
+        """Lay a surface over the picture where nothing drawn before stands in front of it; `colour` is used up.
 
         A `hairy` one, laid after the head, ends softly on the skin and shows behind the head's outline.
         """
         window = surface.box.window
         picture, depth, head = self.picture[window], self.depth[window], self.head_cover[window]
-        colour = _soften_steps(colour, surface)
+        _soften_steps(colour, surface)
         nearer = np.clip((surface.point[2] - depth) * scale / 3.0 + 0.5, 0.0, 1.0)
         share = surface.cover * nearer
         if hairy:
@@ -75,22 +75,22 @@ class Film:
             rest = (surface.cover * (1.0 - nearer) * (1.0 - head))[outline]
             picture[outline] += (colour[outline] - self.behind[window][outline]) * rest[:, None]
             share = np.where(head == 1.0, gaussian_filter(share, 0.8), share)
-        picture += (colour - picture) * share[..., None]
+        colour -= picture
+        colour *= share[..., None]
+        picture += colour
         depth[:] = np.where(share > 0.5, surface.point[2], depth)
 
 
-def _soften_steps(colour: Array, surface: Surface) -> Array:
+def _soften_steps(colour: Array, surface: Surface) -> None:
     """Blend the pixels where a surface passes in front of itself, whose edges `trace` has found at half size only."""
     depth = surface.point[2]
     down, across = np.abs(depth[2:, 1:-1] - depth[:-2, 1:-1]), np.abs(depth[1:-1, 2:] - depth[1:-1, :-2])
     step = np.zeros(depth.shape, dtype=bool)
     step[1:-1, 1:-1] = np.maximum(down, across) > 0.10
     row, column = np.nonzero(step & (surface.cover == 1.0))
-    colour = colour.copy()
     for _ in range(2):
         around = colour[row - 1, column] + colour[row + 1, column] + colour[row, column - 1] + colour[row, column + 1]
         colour[row, column] = 0.3 * colour[row, column] + 0.175 * around
-    return colour
 
 
 def set_up(person: Person, rng: np.random.Generator) -> Scene:
@@ -143,7 +143,7 @@ def _draw_body(scene: Scene, film: Film) -> None:
     person, camera = scene.person, scene.camera
     box = Box.around(camera, 0.0, -2.0, 1.9, 1.4)
     surface = trace(scene.body, camera, box, 0.45, np.full(box.shape, -1.2, dtype=np.float32))
-    cloth = paint_clothes(person, surface.point, scene.leaning, scene.noise, 1.0 / camera.scale)
+    cloth = paint_clothes(person, surface.point, scene.leaning, 1.0 / camera.scale)
     neck = np.clip(0.5 + (scene.torso(surface.point) - scene.neck(surface.point)) * camera.scale, 0.0, 1.0)
     skin = np.maximum(cloth.skin, neck)
     colour = mix(cloth.colour, linear(person.skin_rgb), skin[..., None])

@@ -55,7 +55,8 @@ def paint_glasses(person: Person, camera: Camera, turned: Array, picture: Array,
     glare = smoothstep(0.05, 0.0, np.abs((x * 0.8 + y + 0.02) % 0.66 - 0.33)) * smoothstep(-0.02, -0.05, edge)
     picture += (inside * (0.012 + 0.035 * glare))[..., None] * linear((226, 236, 255))
 
-    bridge = np.maximum(np.abs(y - 0.035 + 0.9 * x * x) - frame.rim * 0.9, np.abs(x) - gap + frame.half_width + frame.rim)
+    bridge = np.abs(y - 0.035 + 0.9 * x * x) - frame.rim * 0.9
+    bridge = np.maximum(bridge, np.abs(x) - gap + frame.half_width + frame.rim)
     mask = np.clip(0.5 - np.minimum(np.abs(edge) - frame.rim, bridge) * camera.scale, 0.0, 1.0)
     arms = _arms(frame, camera, turned, rays, gap, depth)
     # The light comes from above: bright on the upper side of each rim, dark on its lower side.

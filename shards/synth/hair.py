@@ -74,9 +74,10 @@ def hair_solid(person: Person, turned: Array) -> Solid | None:
 
 
 def hair_box(person: Person, camera: Camera) -> Box:
-    """The window that holds the hair, whatever the pose."""
+    """The window that holds the hair."""
     if CUTS[person.hair].end is not None or person.hair == "pigtails":
-        return Box.around(camera, 0.0, -0.3, 1.4, 1.8)
+        swing = 1.8 * abs(float(np.sin(np.deg2rad(person.roll))))
+        return Box.around(camera, 0.0, -0.3, 1.15 + swing, 1.8)
     if CUTS[person.hair].curls or person.hair == "bun":
         return Box.around(camera, 0.0, 0.45, 1.35, 1.35)
     return Box.around(camera, 0.0, 0.5, 1.15, 0.95)

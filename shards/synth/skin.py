@@ -15,7 +15,6 @@ BEARD_THICKNESS = {"full beard": 0.085, "goatee": 0.06, "moustache": 0.0, "stubb
 def paint_skin(skin: Canvas, face: Face, person: Person, noise: Noise) -> None:
     """Paint all of the skin that is neither eye nor mouth nor hair."""
     x, y, _ = skin.point
-    skin.colour *= (1.0 + 0.035 * noise.plane(x * 5.0, y * 5.0))[..., None]
     flush = np.exp(-(((np.abs(x) - 0.40) / 0.21) ** 2) - ((y + 0.30) / 0.17) ** 2)
     flush = flush + 0.7 * np.exp(-((x / 0.12) ** 2) - ((y - face.nose_base - 0.03) / 0.10) ** 2)
     flush = flush + 0.8 * smoothstep(0.76, 0.86, np.abs(x)) * smoothstep(0.3, 0.1, y) * smoothstep(-0.5, -0.3, y)

@@ -16,10 +16,10 @@ Point = tuple[Array, Array, Array]
 Solid = Callable[[Point], Array]
 
 SIZE = 512  # a portrait's side in pixels
-MARCH_STEPS = 48
+MARCH_STEPS = 28
 STRIDE = 1.25  # steps a little longer than the distance save a third of them; a signed distance finds its way back
 CLOSE_ENOUGH = 0.002  # units; a quarter of a pixel at the usual scale
-CREEP = 0.016  # units; no shorter step forward, lest a ray that grazes the surface never gets past it
+CREEP = 0.002  # units; the n-th step forward is at least n times that, lest a ray that grazes the surface gets stuck
 PASSED = 0.18  # units; a ray that has come closer than this before is on its way out
 FAR = -1e3  # the depth of what no ray has met
 
@@ -181,7 +181,7 @@ def _march(solid: Solid, x: Array, y: Array, nearest: float, farthest: Array) ->
         np.copyto(best, distance, where=closer)
         np.copyto(best_z, z, where=closer)
         stride = STRIDE * signed
-        np.maximum(stride, CREEP, out=stride, where=signed > 0.0)
+        np.maximum(stride, CREEP * step, out=stride, where=signed > 0.0)
         z = z - stride
         going = (distance > CLOSE_ENOUGH) & (z > limit) & (signed < best + PASSED)
         if step == MARCH_STEPS - 1:
