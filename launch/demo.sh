@@ -4,5 +4,5 @@
 #   bash launch/demo.sh --input DIR           your photos
 #   bash launch/demo.sh --minutes 20          longer training
 set -euo pipefail
-source "$(dirname "${BASH_SOURCE[0]}")/environment.sh"
+source "$(dirname "${BASH_SOURCE[0]}")/environment.sh" "" # without an argument it would get ours
 exec python -m launch.demo "$@"

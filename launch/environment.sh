@@ -1,5 +1,5 @@
 # Sourced by the scripts beside it: makes .venv beside setup.cfg where that is not done yet, and activates it.
-# Usage: source launch/environment.sh [EXTRA]     (an extra of setup.cfg, such as dev)
+# Usage: source launch/environment.sh EXTRA     (an extra of setup.cfg, such as dev, or "" for none)
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from dinogen.data.folder import file_sha256
+from dinogen.data.check import file_sha256
 from dinogen.data.manifest import MANIFEST_NAME, Manifest, ShardRecord, read_manifest
 from dinogen.errors import DinogenError
 from dinogen.files import make_output_folder, write_json

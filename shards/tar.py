@@ -5,7 +5,7 @@ from pathlib import Path
 
 from webdataset.writer import TarWriter
 
-from dinogen.data.folder import file_sha256
+from dinogen.data.check import file_sha256
 from dinogen.data.schema import PYRAMID_SUFFIX, RECORD_SUFFIX
 from dinogen.files import atomic_file
 from shards.plan import Crop

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import load, save
 
 import shards.remove
-from dinogen.data.folder import file_sha256
+from dinogen.data.check import file_sha256
 from dinogen.data.loader import ShardLoader
 from dinogen.data.manifest import Manifest, ShardRecord, read_manifest
 from dinogen.data.shard import Shard

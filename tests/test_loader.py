@@ -12,6 +12,7 @@ from crop_folder import draw_crop, make_crops
 from fsspec.implementations.memory import MemoryFileSystem
 
 import dinogen.data.folder
+import dinogen.data.transfer
 from dinogen.data.loader import LoaderState, ShardLoader, load_crops
 from dinogen.data.manifest import read_manifest
 from dinogen.data.order import SampleOrder
@@ -335,7 +336,7 @@ class Dropping(io.RawIOBase):
 def remote(data: Path, tmp_path: Path, monkeypatch) -> str:
     fsspec.register_implementation("dropping", DroppingStore, clobber=True)
     monkeypatch.setattr(dinogen.data.folder, "PROTOCOLS", {"dropping"})
-    monkeypatch.setattr(dinogen.data.folder, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(dinogen.data.transfer, "FIRST_PAUSE", 0.001)
     monkeypatch.setenv("DINOGEN_CACHE", str(tmp_path / "cache"))
     DroppingStore.store.clear()
     DroppingStore.opened.clear()
@@ -361,12 +362,12 @@ def test_the_cache_stays_within_its_bounds(data: Path, spec, remote: str, tmp_pa
     assert sorted(sum(keys_of(make_loader(remote, spec), 25, 10), [])) == sorted(
         sum(keys_of(make_loader(data, spec), 25, 10), [])
     )
-    assert 0 < sum(path.stat().st_size for path in (tmp_path / "cache" / "shards").iterdir()) <= 2.1e6
+    assert 0 < sum(path.stat().st_size for path in (tmp_path / "cache" / "shards").glob("*.tar")) <= 2.1e6
 
 
 def test_a_damaged_file_in_the_cache_is_fetched_again(data: Path, spec, remote: str, tmp_path: Path):
     expected = keys_of(make_loader(remote, spec), 10)
-    for path in (tmp_path / "cache" / "shards").iterdir():
+    for path in (tmp_path / "cache" / "shards").glob("*.tar"):
         path.write_bytes(flip_a_byte(bytearray(path.read_bytes())))
     assert keys_of(make_loader(remote, spec), 10) == expected
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from dinogen.data.ahead import read_ahead
-from dinogen.data.folder import LocalFolder, RemoteFolder, Verify, open_folder
+from dinogen.data.check import Verify
+from dinogen.data.folder import LocalFolder, RemoteFolder, open_folder
 from dinogen.data.image import check_resolution
 from dinogen.data.order import LoaderState, SampleOrder
 from dinogen.data.schema import DEFAULT_SPLIT

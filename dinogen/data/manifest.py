@@ -1,6 +1,7 @@
 """`manifest.json`, the list of a data set's shards: what a loader trusts and checks against."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ from dinogen.pyramid import PyramidSpec
 
 MANIFEST_NAME = "manifest.json"
 SCHEMA_VERSION = 1
+SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,13 @@ def parse_manifest(payload: bytes, where: object) -> Manifest:
 
 def _check_names(shards: Sequence[ShardRecord], where: object) -> None:
     names = [shard.name for shard in shards]
-    for name in names:
+    for shard in shards:
+        name = shard.name
         # A name is joined to the folder's path: it must be a plain file name, never a path, a URL or a `pipe:`.
         if not isinstance(name, str) or Path(name).name != name or ":" in name or not name.endswith(".tar"):
             raise DinogenError(f"{where}: shard name {name!r} is not a plain file name; do not trust this data")
+        if not SHA256.fullmatch(str(shard.sha256)):  # it names the copy in a cache
+            raise DinogenError(f"{where}: the sha256 of {name} is not one; do not trust this data")
     if len(set(names)) != len(names):
         raise DinogenError(f"{where}: lists a shard twice; pack the crops again")
 

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dinogen.data.folder import LocalFolder, RemoteFolder, Verify
+from dinogen.data.check import Verify
+from dinogen.data.folder import LocalFolder, RemoteFolder
 from dinogen.data.image import decode_image
 from dinogen.data.manifest import Manifest, ShardRecord
 from dinogen.data.schema import PyramidLayout, SampleRecord

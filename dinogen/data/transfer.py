@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import fsspec
 
-from dinogen.data.hashing import file_sha256
+from dinogen.data.check import file_sha256
 from dinogen.errors import DinogenError
 from dinogen.files import atomic_file
 
@@ -80,7 +80,8 @@ def refuse_for_good(address: str, error: Exception) -> None:
         package = PACKAGES.get(address.partition(":")[0], REMOTE_EXTRA)
         raise DinogenError(f"{address}: needs a package that is not installed; run: pip install {package}") from error
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        raise error  # of the disk here: whoever writes there says so
+        remedy = "free some space or name a folder on another disk in DINOGEN_CACHE"
+        raise DinogenError(f"{address}: no room on this disk for a copy; {remedy}") from error
 
 
 def one_line(error: Exception) -> str:
