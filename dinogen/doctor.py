@@ -7,7 +7,8 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -52,10 +53,10 @@ class Finding:
         return f"{self.verdict:<5}{self.text}" + (f"\n     → {self.remedy}" if self.remedy else "")
 
 
-def examine_versions() -> Iterator[Finding]:
-    """This Python, and every package that dinogen's own metadata asks for."""
+def examine_versions(requirements: Iterable[str] | None = None) -> Iterator[Finding]:
+    """This Python, and every package of `requirements`; by default those that dinogen's own metadata asks for."""
     yield Finding("ok", f"Python {sys.version.split()[0]}")
-    for line in importlib.metadata.requires("dinogen") or []:
+    for line in importlib.metadata.requires("dinogen") or [] if requirements is None else requirements:
         wanted = Requirement(line)
         if wanted.marker is not None and not wanted.marker.evaluate({"extra": ""}):
             continue
@@ -148,7 +149,8 @@ def examine_folder(folder: Path) -> Iterator[Finding]:
         yield Finding("fix", str(error), "a run cannot be saved here")
         return
     finally:
-        probe.unlink(missing_ok=True)
+        with suppress(OSError):
+            probe.unlink()
     slow = rate < SLOW_WRITE
     remedy = "training waits while a checkpoint is written: take a faster disk, or a larger train.checkpoint_kimg"
     yield Finding("warn" if slow else "ok", f"{folder}: writes {rate / 1e6:.0f} MB a second", remedy if slow else "")

@@ -66,14 +66,17 @@ class PyramidSpec:
             )
         for level in self.levels:
             if self.grid % level or self.levels[-1] % level:
+                possible = [g for g in range(1, self.grid + 1) if self.grid % g == 0]
                 raise UsageError(
                     f"teacher.levels: {level} does not divide the teacher's {self.grid}×{self.grid} grid and the "
-                    f"finest level {self.levels[-1]}; take from {[g for g in range(1, self.grid + 1) if self.grid % g == 0]}"
+                    f"finest level {self.levels[-1]}; take from {possible}"
                 )
         if not self.layers or list(self.layers) != sorted(set(self.layers)):
             raise UsageError(f"teacher.layers {list(self.layers)} must be distinct and ascending")
         if not set(self.fine_layers) <= set(self.layers):
-            raise UsageError(f"teacher.fine_layers {list(self.fine_layers)} must be among the layers {list(self.layers)}")
+            raise UsageError(
+                f"teacher.fine_layers {list(self.fine_layers)} must be among the layers {list(self.layers)}"
+            )
 
     @property
     def grid(self) -> int:

@@ -126,7 +126,8 @@ def make_teacher(
 def make_tiny_model(input_size: int) -> Dinov2Model:
     """A three-layer DINOv2 with seeded random weights, the same on every machine."""
     if input_size not in TINY_INPUT_SIZES:
-        raise UsageError(f"teacher.input_size {input_size}: the tiny teacher takes {' or '.join(map(str, TINY_INPUT_SIZES))}")
+        sizes = " or ".join(map(str, TINY_INPUT_SIZES))
+        raise UsageError(f"teacher.input_size {input_size}: the tiny teacher takes {sizes}")
     print("Teacher 'tiny': random weights, it knows nothing about faces; for demos and tests.", file=sys.stderr)
     config = Dinov2Config(
         hidden_size=128, num_hidden_layers=3, num_attention_heads=4, mlp_ratio=4, patch_size=4, image_size=input_size
@@ -166,18 +167,23 @@ def load_model(name: str) -> PreTrainedModel:
     folder = Path(name)
     if name.startswith((".", "/", "~")) or folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise DinogenError(f"{name}: no config.json here; --teacher takes '{TINY}', a hub id or a saved DINOv2's folder")
+            raise DinogenError(
+                f"{name}: no config.json here; --teacher takes '{TINY}', a hub id or a saved DINOv2's folder"
+            )
     hub_logging.set_verbosity_error()  # its retries would bury our one line
     try:
         config = AutoConfig.from_pretrained(name)
         if config.model_type not in ("dinov2", "dinov2_with_registers"):
-            raise DinogenError(f"teacher '{name}' is a {config.model_type}; take a DINOv2, such as facebook/dinov2-base")
+            raise DinogenError(
+                f"teacher '{name}' is a {config.model_type}; take a DINOv2, such as facebook/dinov2-base"
+            )
         return AutoModel.from_pretrained(name, config=config, use_safetensors=True, dtype=torch.float32)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise DinogenError(
-            f"teacher '{name}' could not be loaded ({reason}). Without a network: run `hf download {name} --local-dir DIR` "
-            f"where there is one, copy DIR here and pass --teacher DIR; or take '{TINY}' to try things out"
+            f"teacher '{name}' could not be loaded ({reason}). Without a network: run "
+            f"`hf download {name} --local-dir DIR` where there is one, copy DIR here and pass --teacher DIR; or take "
+            f"'{TINY}' to try things out"
         ) from error
 
 

@@ -1,12 +1,17 @@
 """`dinogen doctor`: is this machine fit to train, and what to fix."""
 
 import sys
+import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
 from dinogen.errors import DinogenError
 from launch.command import CommandParser, run_command
+
+if TYPE_CHECKING:
+    from dinogen.config import TeacherConfig
 
 DESCRIPTION = """\
 Look at versions, GPUs, memory, communication between processes, a run's folder and shards, and say what to fix. Each
@@ -26,7 +31,7 @@ def build_parser() -> CommandParser:
     return parser
 
 
-def read_teacher(preset: str, data: str):
+def read_teacher(preset: str, data: str) -> "TeacherConfig":
     """The teacher's part of a training config."""
     from launch import train
 
@@ -53,9 +58,9 @@ def work(args: Namespace) -> None:
         subjects["Data"] = doctor.examine_data(args.data, teacher)
     to_fix = 0
     for subject, findings in subjects.items():
-        print(f"{subject}", flush=True)
+        print(subject, flush=True)
         for finding in findings:
-            print(f"  {str(finding).replace(chr(10), chr(10) + '  ')}", flush=True)
+            print(textwrap.indent(str(finding), "  "), flush=True)
             to_fix += finding.verdict == "fix"
     if to_fix:
         raise DinogenError(f"{to_fix} to fix, see the lines that begin with fix")

@@ -15,7 +15,8 @@ each map by its three strongest principal components as red, green and blue."""
 
 def build_parser() -> CommandParser:
     parser = CommandParser("inspect", DESCRIPTION)
-    parser.add_argument("--data", type=str, required=True, help="folder of shards, as written by dinogen pack")
+    parser.add_argument("--data", type=str, required=True, help="folder of shards, as written by dinogen pack, or its address: s3://, gs://, hf://, "
+                             "https://")
     parser.add_argument("--output", type=str, default="inspect.png", help="the picture to write, a .png")
     parser.add_argument("--count", type=int, default=8, help="samples in the picture")
     parser.add_argument("--split", type=str, default="train", help="the split to draw from")
@@ -28,13 +29,14 @@ def work(args: Namespace) -> None:
         raise UsageError(f"--output {args.output}: give the name of a .png")
     if args.count < 1:
         raise UsageError(f"--count {args.count}: give at least 1")
-    from dinogen.data.manifest import read_manifest
+    from dinogen.data.folder import open_folder
     from dinogen.files import atomic_file
     from shards.overview import picture, summary
 
-    manifest = read_manifest(Path(args.data))
+    folder = open_folder(args.data)
+    manifest = folder.manifest()
     print(summary(manifest))
-    image = picture(Path(args.data), manifest, args.split, args.count, args.seed)
+    image = picture(folder, manifest, args.split, args.count, args.seed)
     with atomic_file(Path(args.output)) as temporary:
         image.save(temporary, format="png")
     say_done(args.output, f"dinogen train --config configs/faces32.yaml --data {args.data} --output runs/faces")

@@ -1,7 +1,6 @@
 """`dinogen verify`: is every shard whole, and every sample in it sensible."""
 
 import sys
-from pathlib import Path
 
 from jsonargparse import Namespace
 
@@ -15,20 +14,21 @@ every pyramid's shapes and numbers. Prints a line for everything that is wrong; 
 
 def build_parser() -> CommandParser:
     parser = CommandParser("verify", DESCRIPTION)
-    parser.add_argument("--data", type=str, required=True, help="folder of shards, as written by dinogen pack")
+    parser.add_argument("--data", type=str, required=True, help="folder of shards, as written by dinogen pack, or its address: s3://, gs://, hf://, "
+                             "https://; then every shard is fetched anew, and nothing is kept")
     return parser
 
 
 def work(args: Namespace) -> None:
-    from dinogen.data.manifest import read_manifest
+    from dinogen.data.folder import open_folder
     from shards.verify import verify_folder
 
-    problems = verify_folder(Path(args.data))
+    problems = verify_folder(args.data)
     for problem in problems:
         print(problem)
     if problems:
         raise DinogenError(f"{args.data}: {len(problems)} things are wrong; restore these shards or pack again")
-    manifest = read_manifest(Path(args.data))
+    manifest = open_folder(args.data).manifest()
     print(f"Verified {args.data}: {manifest.samples} samples in {len(manifest.shards)} shards are whole. "
           f"Next: dinogen inspect --data {args.data} --output inspect.png")  # fmt: skip
 

@@ -1,14 +1,12 @@
 """What is in these shards, at a glance: a summary in words and a picture of crops with their pyramids."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from dinogen.data.folder import LocalFolder
+from dinogen.data.folder import LocalFolder, RemoteFolder
 from dinogen.data.manifest import Manifest
 from dinogen.data.order import LoaderState, SampleOrder
 from dinogen.data.store import Batch, SampleStore
@@ -32,13 +30,15 @@ def summary(manifest: Manifest) -> str:
     )
 
 
-def picture(data: Path, manifest: Manifest, split: str, count: int = 8, seed: int = 0) -> Image.Image:
+def picture(
+    folder: LocalFolder | RemoteFolder, manifest: Manifest, split: str, count: int = 8, seed: int = 0
+) -> Image.Image:
     """A row for each of some random samples: the crop, then each stored map.
 
     A map of embeddings is shown by its three strongest principal components over all samples of the picture, as
     red, green and blue; colour maps by their means.
     """
-    store = SampleStore(LocalFolder(data), manifest, split)
+    store = SampleStore(folder, manifest, split)
     order = SampleOrder(store.counts, seed, window_shards=len(store.shards))
     batch = store.read(next(order.batches(LoaderState(), min(count, len(store)))), TILE, pyramid=True)
     columns = [batch.images, *_maps(batch)]

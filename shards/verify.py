@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 
-from dinogen.data.folder import check_file
+from dinogen.data.folder import LocalFolder, RemoteFolder, open_folder
 from dinogen.data.image import decode_image
-from dinogen.data.manifest import Manifest, ShardRecord, read_manifest
+from dinogen.data.manifest import Manifest, ShardRecord
 from dinogen.data.schema import PyramidLayout, SampleRecord
 from dinogen.data.shard import Shard
 from dinogen.data.store import open_shard
@@ -15,8 +16,11 @@ from dinogen.errors import DinogenError
 from dinogen.progress import progress
 
 
-def verify_folder(data: Path) -> list[str]:
+def verify_folder(data: Path | str) -> list[str]:
     """Check the hash and structure of every shard, and every sample's record, crop and pyramid.
+
+    Args:
+        data: folder of shards, or its address, from which every shard is copied anew, whatever the cache holds.
 
     Returns:
         One line for everything that is wrong, naming shard and sample; an empty list if nothing is.
@@ -24,28 +28,38 @@ def verify_folder(data: Path) -> list[str]:
     Raises:
         DinogenError: there is no manifest to check against.
     """
-    manifest = read_manifest(data)
-    problems = [f"{path}: not in the manifest" for path in unlisted(data, manifest)]
+    with TemporaryDirectory(prefix="dinogen-verify-") as copies:
+        folder = open_folder(data)
+        if isinstance(folder, RemoteFolder):
+            folder = RemoteFolder(folder.address, cache=Path(copies), cache_bytes=0)
+        return _problems_of(folder)
+
+
+def _problems_of(folder: LocalFolder | RemoteFolder) -> list[str]:
+    manifest = folder.manifest()
+    problems = [f"{path}: not in the manifest" for path in unlisted(folder, manifest)]
     layout = PyramidLayout(manifest.spec)
     home: dict[str, str] = {}  # key → the shard that it was seen in first
     for record in progress(manifest.shards, desc="verify", unit="shard"):
         try:
-            check_file(data / record.name, record, "sha256")
-            shard = open_shard(data / record.name, record)
+            shard = open_shard(folder.fetch(record, "sha256"), record)
         except DinogenError as error:
             problems.append(str(error))
             continue
-        problems += [f"{shard.path}: {problem}" for problem in _problems_in(shard, record, layout)]
+        where = f"{folder}/{record.name}"
+        problems += [f"{where}: {problem}" for problem in _problems_in(shard, record, layout)]
         for key in shard.keys:
             if home.setdefault(key, record.name) != record.name:
-                problems.append(f"{shard.path}: sample {key} is in {home[key]} too")
+                problems.append(f"{where}: sample {key} is in {home[key]} too")
         shard.close()
     return problems
 
 
-def unlisted(data: Path, manifest: Manifest) -> list[Path]:
-    """Tars in the folder that the manifest does not list."""
-    return sorted(set(data.glob("*.tar")) - {data / shard.name for shard in manifest.shards})
+def unlisted(folder: LocalFolder | RemoteFolder, manifest: Manifest) -> list[Path]:
+    """Tars that the manifest does not list, in a folder here; the web has no lists of files."""
+    if isinstance(folder, RemoteFolder):
+        return []
+    return sorted(set(folder.path.glob("*.tar")) - {folder.path / shard.name for shard in manifest.shards})
 
 
 def _problems_in(shard: Shard, listed: ShardRecord, layout: PyramidLayout) -> Iterator[str]:

@@ -26,6 +26,7 @@ ATTEMPTS = 5  # in a row that bring nothing new
 FIRST_PAUSE = 0.5  # seconds before the second attempt; doubled for each further one
 STALL = 30.0  # seconds without a byte after which a connection counts as dead
 CHUNK = 1 << 20
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 GONE, FORBIDDEN = (404, 410), (401, 403)  # answers of a web server that another attempt would not change
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ def refuse_for_good(address: str, error: Exception) -> None:
     if isinstance(error, ImportError):
         package = PACKAGES.get(address.partition(":")[0], REMOTE_EXTRA)
         raise DinogenError(f"{address}: needs a package that is not installed; run: pip install {package}") from error
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
         remedy = "free some space or name a folder on another disk in DINOGEN_CACHE"
         raise DinogenError(f"{address}: no room on this disk for a copy; {remedy}") from error
 

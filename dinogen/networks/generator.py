@@ -25,7 +25,8 @@ class Generator(nn.Module, PyTorchModelHubMixin):
         mapping_layers: layers of the mapping network.
         channel_base: channels times resolution, before the cap.
         channel_max: cap on the channels of a block.
-        trained_resolution: what it draws unless told otherwise: the stage that a snapshot was taken at; None is the last.
+        trained_resolution: what it draws unless told otherwise: the stage that a snapshot was taken at; None is
+            the last.
         trained_alpha: how far that stage's block had been faded in.
     """
 

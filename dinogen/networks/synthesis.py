@@ -25,7 +25,8 @@ class ModulatedConv(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, w_dim: int):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
-        self.norm = nn.GroupNorm(math.gcd(out_channels, max(1, out_channels // CHANNELS_PER_GROUP)), out_channels, affine=False)
+        groups = math.gcd(out_channels, max(1, out_channels // CHANNELS_PER_GROUP))
+        self.norm = nn.GroupNorm(groups, out_channels, affine=False)
         self.style = nn.Linear(w_dim, 2 * out_channels)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:

@@ -69,7 +69,9 @@ def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict]:
         try:
             tensors[file.stem] = load_file(file)
         except (SafetensorError, OSError) as error:
-            raise DinogenError(f"{file} is damaged ({error}); delete the folder {path} to go on from the one before") from error
+            raise DinogenError(
+                f"{file} is damaged ({error}); delete the folder {path} to go on from the one before"
+            ) from error
     return tensors, state
 
 

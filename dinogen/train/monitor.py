@@ -123,9 +123,9 @@ class Monitor:
         alarm = low and nimg - self.low_diversity_since >= ALARM_AFTER_KIMG * 1000
         if alarm:
             self.bar.write(
-                f"Diversity has been below {ALARM_SPREAD} of the real images' for {ALARM_AFTER_KIMG} kimg: the generator "
-                "may be collapsing to one face. Look at the samples; a lower --train.learning_rate or a larger "
-                "--train.real_batch_size may help.",
+                f"Diversity has been below {ALARM_SPREAD} of the real images' for {ALARM_AFTER_KIMG} kimg: the "
+                "generator may be collapsing to one face. Look at the samples; a lower --train.learning_rate or a "
+                "larger --train.real_batch_size may help.",
                 file=sys.stderr,
             )
         return {"diversity/alarm": float(alarm)}

@@ -242,8 +242,8 @@ class Trainer:
         self.accelerator.print(f"\nStep {self.cur_step} skipped, not finite on {seen}.")
         if self.bad_steps >= self.config.train.max_bad_steps:
             raise DinogenError(
-                f"{self.bad_steps} steps in a row were not finite ({seen}); the last checkpoint is intact: run the same "
-                "command again with a lower --train.learning_rate, or with --mixed_precision no for accelerate launch"
+                f"{self.bad_steps} steps in a row were not finite ({seen}); the last checkpoint is intact: run the "
+                "same command again with a lower --train.learning_rate, or with --mixed_precision no for accelerate"
             )
 
     def compare(self, batch: Batch, stage: Stage, batch_size: int) -> ObjectiveResult:
