@@ -22,9 +22,9 @@ def build_parser() -> CommandParser:
     parser.add_argument("--teacher", type=str, default="tiny",
                         help="tiny (random weights, for demos), a hub id such as facebook/dinov2-base, or a saved "
                              "DINOv2's folder")
-    parser.add_argument("--captions", type=str, default=None, metavar="FILE",
-                        help="a .csv with columns file,caption, or a .jsonl with those keys; 'file' is the source "
-                             "photo's name")
+    parser.add_argument("--captions", type=str, default=None, metavar="FILE_OR_FOLDER",
+                        help="a .csv with columns file,caption, or a .jsonl with those keys, 'file' being the source "
+                             "photo's name; or a folder with a photo.txt for photo.jpg, such as the photos' own")
     parser.add_argument("--batch-size", type=int, default=64, help="crops that the teacher looks at together")
     parser.add_argument("--input-size", type=int, default=None,
                         help="side of the picture that the teacher is shown, in pixels; default 32 for tiny, else 224")

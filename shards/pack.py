@@ -52,7 +52,7 @@ def pack_folder(
         crops: folder of KEY.jpg or KEY.png with KEY.json, as made by `dinogen crop`.
         output: folder for shards and manifest; empty, or left by an earlier run on the same crops.
         teacher, input_size, layers, levels, fine_layers: as for `make_teacher`.
-        captions: a table as for `read_captions`; None keeps those in KEY.json, if any.
+        captions: a table or folder as for `read_captions`; None keeps those in KEY.json, if any.
         batch_size: crops that the teacher looks at together.
         shard_size: samples in a shard.
         mirror: pack every crop a second time, mirrored, with what the teacher sees then. (A teacher sees no exact

@@ -8,7 +8,7 @@ from pathlib import Path
 from dinogen.data.schema import IMAGE_SUFFIXES, KEY_PATTERN, RECORD_SUFFIX, SampleRecord
 from dinogen.errors import DinogenError, UsageError
 from dinogen.pyramid import PyramidSpec
-
+from shards.captions import caption_of
 
 MIRROR_MARK = "-m"  # at the end of a mirrored sample's key
 
@@ -96,7 +96,8 @@ def read_record(image: Path) -> SampleRecord:
 def read_crop(item: Item, captions: Mapping[str, str]) -> Crop:
     """A crop's bytes, unchanged, and its record with the caption of its source."""
     image, record = item.image, read_record(item.image)
-    record = replace(record, caption=captions.get(record.source, record.caption), mirrored=item.mirrored)
+    caption = caption_of(record.source, captions) or record.caption
+    record = replace(record, caption=caption, mirrored=item.mirrored)
     key = image.stem + (MIRROR_MARK if item.mirrored else "")
     try:
         return Crop(key, image.suffix[1:], image.read_bytes(), record.to_bytes())

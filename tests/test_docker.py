@@ -116,6 +116,8 @@ def test_the_copied_files_are_enough_to_build_the_package(tmp_path):
     done = subprocess.run([*pip, "--target", str(tmp_path / "site"), "."], cwd=tmp_path / "source", capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "site/launch/train.py").exists() and (tmp_path / "site/configs/faces256.yaml").exists()
+    metadata = next((tmp_path / "site").glob("dinogen-*.dist-info")) / "METADATA"
+    assert (ROOT / "README.md").read_text().splitlines()[2] in metadata.read_text()
 
 
 def test_it_does_not_run_as_root():

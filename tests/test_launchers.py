@@ -61,13 +61,13 @@ ACCELERATE = '#!/usr/bin/env bash\nprintf "%s\\n" "$@"\n'
 # A launcher with one trainer that takes no notice of SIGTERM.
 DEAF = "#!/usr/bin/env bash\necho up\nbash -c 'trap \"\" TERM INT; while true; do sleep 0.2; done'\n"
 
-SAVES_WHEN_ASKED = """
+WAIT_FOR_SIGTERM = """
 import os, signal
 signal.signal(signal.SIGTERM, lambda number, frame: None)
 print("up", flush=True)
 signal.pause()
-os.makedirs(os.environ["OUTPUT"] + "/checkpoints/nimg000000000001")
 """
+SAVE = 'os.makedirs(os.environ["OUTPUT"] + "/checkpoints/nimg000000000001")'
 
 
 def executable(path: Path, text: str) -> Path:
@@ -210,15 +210,22 @@ def test_a_job_on_two_nodes_that_is_preempted_saves_and_is_queued_again(shards32
     assert [path.name for path in output.glob("checkpoints/nimg*/state.json")]
 
 
-def test_a_cancelled_job_saves_and_is_not_queued_again(tmp_path, stand_ins):
+@pytest.mark.parametrize(
+    ("number", "last_words", "code"),
+    [
+        pytest.param(signal.SIGTERM, SAVE, 143, id="cancelled"),
+        pytest.param(signal.SIGUSR1, "", 1, id="preempted, but the disk is full"),
+    ],
+)
+def test_a_job_is_not_queued_again_when_it_is(tmp_path, stand_ins, number, last_words, code):
     """The trainer is stood in for here: how it saves is the business of the test before."""
-    (tmp_path / "trainer.py").write_text(SAVES_WHEN_ASKED)
+    (tmp_path / "trainer.py").write_text(WAIT_FOR_SIGTERM + last_words)
     executable(stand_ins / "accelerate", f"#!/usr/bin/env bash\n{sys.executable} {tmp_path}/trainer.py\nexit 1\n")
     process = start(SLURM, slurm(stand_ins, Path("d"), tmp_path / "run", nodes=1))
     assert process.stdout.readline() == "up\n"
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     process.communicate(timeout=120)
-    assert process.returncode == 143
+    assert process.returncode == code
     assert not (stand_ins / "requeued").exists()
 
 

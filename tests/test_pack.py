@@ -163,6 +163,37 @@ def test_captions_come_by_the_name_of_the_source(tmp_path: Path, name: str):
     }
 
 
+def test_captions_come_from_texts_beside_the_photos(tmp_path: Path):
+    make_crops(tmp_path / "crops", 3)
+    (tmp_path / "photos" / "june").mkdir(parents=True)
+    texts = {"photo-0000.txt": "a face,\nsmiling\n", "june/photo-0002.txt": "\ufeffein Gesicht", "photo-0001.txt": "\n"}
+    for name, text in texts.items():
+        (tmp_path / "photos" / name).write_text(text, encoding="utf-8")
+    (tmp_path / "photos" / "._photo-0000.txt").write_bytes(b"\xff")  # as some systems leave behind
+    pack_folder(tmp_path / "crops", tmp_path / "out", captions=tmp_path / "photos")
+    assert captions_of(tmp_path / "out") == {
+        "photo-0000.jpg": "a face, smiling",
+        "photo-0001.jpg": None,
+        "photo-0002.jpg": "ein Gesicht",
+    }
+
+
+@pytest.mark.parametrize(
+    "texts, message",
+    [
+        ({}, "no .txt files here; captions of photo.jpg are read from photo.txt"),
+        ({"b.txt": b"\xff\xfe"}, "b.txt: cannot be read as UTF-8 text"),
+        ({"b.txt": b"one", "d/b.txt": b"two"}, "d/b.txt: a second, different caption for 'b'"),
+    ],
+)
+def test_a_folder_of_captions_that_cannot_be_used_is_refused(tmp_path: Path, texts: dict[str, bytes], message: str):
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(text)
+    with pytest.raises(UsageError, match=f"{tmp_path}.{{1,2}}{message}"):
+        read_captions(tmp_path)
+
+
 @pytest.mark.parametrize(
     "name, text, message",
     [
