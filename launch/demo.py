@@ -8,7 +8,7 @@ from jsonargparse import Namespace
 from launch.command import CommandParser, run_command, say_done
 
 CONFIGS = Path(__file__).parent.parent / "configs"
-PORTRAITS = 600
+PORTRAITS = 400
 GRID = (8, 8)
 STRIP_ROWS, STRIP_FRAMES = 4, 8
 JUDGED = 200
@@ -22,7 +22,7 @@ def build_parser() -> CommandParser:
         epilog="Example: dinogen demo --input holiday/ --minutes 20 --output runs/holiday",
     )
     parser.add_argument("--output", type=str, default="runs/demo", help="folder for everything that is made")
-    parser.add_argument("--minutes", type=float, default=3.0, help="training time; the rest takes about two minutes")
+    parser.add_argument("--minutes", type=float, default=4.0, help="training time; the rest takes a minute or two")
     parser.add_argument("--input", type=str, help="folder of photos; without it portraits of nobody are drawn")
     parser.add_argument("--seed", type=int, default=0, help="of everything random")
     return parser
@@ -53,7 +53,7 @@ def prepare_data(output: Path, photos: Path | None, seed: int) -> Path:
 
         photos = output / "photos"
         say(1, f"Drawing {PORTRAITS} portraits of nobody")
-        synth_folder(photos, PORTRAITS, seed)
+        synth_folder(photos, PORTRAITS, seed, studio=True)
     say(2, f"Finding faces in {photos}")
     crop_folder(photos, output / "crops")
     say(3, "Showing the crops to the teacher")

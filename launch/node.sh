@@ -73,7 +73,7 @@ trainer=(-m launch.train ${CONFIG:+--config "$CONFIG"} --data "$DATA" --output "
 
 # With several processes accelerate passes a SIGTERM on and then kills whatever lives on after this many seconds: too
 # few by default for a step and a checkpoint.
-export TORCH_ELASTIC_SHUTDOWN_TIMEOUT="${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-600}"
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT="${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-120}"
 
 last_checkpoint() {
     find "$OUTPUT/checkpoints" -maxdepth 1 -name 'nimg*' 2>/dev/null | sort | tail -n 1 || true  # none yet

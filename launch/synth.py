@@ -19,6 +19,9 @@ def build_parser() -> CommandParser:
     parser.add_argument("--count", type=int, default=500, help="how many portraits to draw")
     parser.add_argument("--output", type=Path, required=True, help="folder for the portraits; made if it is not there")
     parser.add_argument("--seed", type=int, default=0, help="which people to draw: any whole number from 0 upwards")
+    parser.add_argument(
+        "--studio", action="store_true", help="plain light walls, soft light, faces nearly frontal: quicker to learn"
+    )
     parser.add_argument("--workers", type=int | None, default=None, help="processes to draw with (default: all cores)")
     return parser
 
@@ -26,7 +29,7 @@ def build_parser() -> CommandParser:
 def work(args: Namespace) -> None:
     from shards.synth import synth_folder
 
-    synth_folder(args.output, args.count, args.seed, args.workers)
+    synth_folder(args.output, args.count, args.seed, args.workers, args.studio)
     written = f"{args.count} portraits and captions.csv to {args.output}"
     say_done(written, f"dinogen crop --input {args.output} --output {args.output}-crops")
 

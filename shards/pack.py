@@ -1,6 +1,7 @@
 """Crops → shards: the teacher looks at every crop once, and both are written to reproducible tars."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from dinogen.data.ahead import read_ahead
+from dinogen.data.ahead import in_thread, read_ahead
 from dinogen.data.image import decode_image
 from dinogen.data.manifest import Manifest, ShardRecord
 from dinogen.data.schema import PyramidLayout
@@ -21,6 +22,8 @@ from shards.captions import read_captions
 from shards.plan import Crop, InputDigest, Item, ShardPlan, plan_shards, read_crop
 from shards.resume import Finished
 from shards.tar import write_tar
+
+LOOKED_AHEAD = 4  # batches that wait to be written
 
 
 def pack_folder(
@@ -90,7 +93,8 @@ class Packer:
     """
 
     def __init__(self, teacher: Teacher, captions: Mapping[str, str], batch_size: int, workers: int):
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        # With its number: the current GPU is a thread's own, and another thread looks.
+        self.device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
         self.teacher = teacher.to(self.device)
         self.spec = teacher.spec
         self.layout = PyramidLayout(teacher.spec)
@@ -103,10 +107,11 @@ class Packer:
         missing = finished.missing(plans, self.captions)
         total = sum(len(plan.items) for plan in plans)
         with progress_bar(total, "pack", initial=total - sum(len(plan.items) for plan in missing)) as bar:
-            batches = self._looked_at(missing)
-            for plan in missing:
-                cuts = -(-len(plan.items) // self.batch_size)
-                finished.add(self._write_shard(plan, finished.output, islice(batches, cuts), bar.update))
+            # The teacher looks at the next batches while the last ones are written and hashed.
+            with closing(in_thread(self._looked_at(missing), LOOKED_AHEAD)) as batches:
+                for plan in missing:
+                    cuts = -(-len(plan.items) // self.batch_size)
+                    finished.add(self._write_shard(plan, finished.output, islice(batches, cuts), bar.update))
 
     def _write_shard(
         self,

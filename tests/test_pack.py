@@ -6,10 +6,12 @@ import os
 import random
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tarfile
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,7 +29,9 @@ from dinogen.errors import DinogenError, UsageError
 from dinogen.teacher import Teacher, make_teacher
 from launch.pack import main
 from shards.captions import read_captions
-from shards.pack import pack_folder
+from shards.pack import Packer, pack_folder, read_batch
+from shards.plan import plan_shards
+from shards.resume import Finished
 
 COUNT = 30
 
@@ -318,6 +322,41 @@ def test_ten_kills_at_random_moments_leave_no_trace(crops: Path, packed: Path, t
         again = [start_rank(crops, output, rank, world_size) for rank in range(world_size)]
         assert [rank.wait() for rank in again] == [0] * world_size
         assert contents(output) == contents(packed)
+
+
+# --- speed ---
+
+
+@pytest.mark.slow
+def test_packing_is_about_as_fast_as_the_bare_teacher(tmp_path: Path, capsys):
+    """Prints the ratio of their images per second, medians of five turns each; the design wants 0.9 on a quiet machine.
+
+    One process reads ahead, and the teacher has one core, so two must be free.
+    """
+    make_crops(tmp_path / "crops", 1000)
+    plans = plan_shards(tmp_path / "crops", shard_size=1000, mirror=True)
+    items = [item for plan in plans for item in plan.items]
+    batches = [read_batch(items[first : first + 64], {})[1] for first in range(0, len(items), 64)]
+    packer = Packer(make_teacher("tiny"), {}, batch_size=64, workers=1)
+
+    def look() -> None:
+        with torch.no_grad():
+            for pixels in batches:
+                packer.teacher(pixels.float() / 127.5 - 1)
+
+    def pack(turn: int) -> None:
+        (tmp_path / str(turn)).mkdir()
+        packer.pack(plans, Finished(tmp_path / str(turn), packer.spec))
+
+    rates: dict[str, list[float]] = {"teacher": [], "pack": []}
+    for turn in range(5):
+        for name, work in (("teacher", look), ("pack", partial(pack, turn))):
+            began = time.perf_counter()
+            work()
+            rates[name].append(len(items) / (time.perf_counter() - began))
+    teacher, packed = (statistics.median(rates[name]) for name in ("teacher", "pack"))
+    with capsys.disabled():
+        print(f"\nteacher {teacher:.0f} img/s, pack {packed:.0f} img/s, ratio {packed / teacher:.2f}", rates)
 
 
 # --- refusals ---

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,14 @@ def test_a_split_that_is_empty_is_named_with_those_that_are_not():
 def test_a_manifest_that_points_elsewhere_is_refused(tmp_path: Path, name: str):
     Manifest(SPEC, (shard_record(name),)).write(tmp_path)
     with pytest.raises(DinogenError, match="is not a plain file name"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("sha256", ["../../../tmp/x", "0" * 63, 7])
+def test_a_manifest_whose_hash_is_none_is_refused(tmp_path: Path, sha256: object):
+    """It becomes part of a path in the cache."""
+    Manifest(SPEC, (replace(shard_record(), sha256=sha256),)).write(tmp_path)
+    with pytest.raises(DinogenError, match="the sha256 of shard-000000.tar is not one"):
         read_manifest(tmp_path)
 
 

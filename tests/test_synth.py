@@ -16,7 +16,7 @@ from PIL import Image
 
 from dinogen.errors import DinogenError, UsageError
 from launch.synth import main
-from shards.synth import encode_portrait, synth_folder
+from shards.synth import Series, encode_portrait, synth_folder
 from shards.synth.captions import COLUMNS, PUPILS, TRAITS, caption_of
 from shards.synth.person import Person, sample_person
 
@@ -83,10 +83,10 @@ def test_the_files_do_not_depend_on_the_number_of_workers(tmp_path: Path):
 
 
 def test_a_portrait_is_a_function_of_seed_and_index():
-    first = encode_portrait(seed=3, index=1)
-    assert encode_portrait(seed=3, index=1) == first
-    assert encode_portrait(seed=4, index=1)[1] != first[1]
-    assert encode_portrait(seed=3, index=2)[1] != first[1]
+    first = encode_portrait(Series(3), index=1)
+    assert encode_portrait(Series(3), index=1) == first
+    assert encode_portrait(Series(4), index=1)[1] != first[1]
+    assert encode_portrait(Series(3), index=2)[1] != first[1]
 
 
 def test_every_portrait_has_its_row_with_a_caption_every_trait_and_the_pupils(rows: list[dict[str, str]]):
@@ -189,7 +189,7 @@ def test_a_killed_run_leaves_only_whole_portraits(tmp_path: Path):
     process.wait()
     assert not (output / "captions.csv").exists()
     for path in output.glob("0*.jpg"):
-        assert path.read_bytes() == encode_portrait(0, int(path.stem))[0]
+        assert path.read_bytes() == encode_portrait(Series(0), int(path.stem))[0]
 
 
 def test_a_picture_that_is_not_ours_is_never_overwritten(tmp_path: Path):
@@ -233,3 +233,13 @@ def test_the_verb_says_what_it_wrote_and_what_to_run_next(tmp_path: Path, capsys
     assert main(["--count", "1", "--output", str(output), "--seed", "5"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert "1 portrait" in last and f"dinogen crop --input {output} --output " in last
+
+
+def test_in_the_studio_the_same_people_stand_before_plain_light_walls(tmp_path):
+    outside, inside = (encode_portrait(Series(3, studio), 1) for studio in (False, True))
+    assert inside[0] != outside[0]
+    assert (inside[1].hair, inside[1].skin_rgb) == (outside[1].hair, outside[1].skin_rgb)
+    assert inside[1].background == "plain" and abs(inside[1].yaw) <= 8
+    synth_folder(tmp_path, 1, workers=1, studio=True)
+    with pytest.raises(DinogenError, match="not seed 0, portrait 0"):
+        synth_folder(tmp_path, 1, workers=1)

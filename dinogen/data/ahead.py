@@ -1,7 +1,9 @@
-"""Reading ahead in worker processes."""
+"""Working ahead: reading in worker processes, and making in another thread what this one uses."""
 
 import signal
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
@@ -39,6 +41,24 @@ def read_ahead(
         if isinstance(item, DinogenError):
             raise item
         yield item
+
+
+def in_thread(items: Iterable[Item], ahead: int) -> Iterator[Item]:
+    """Yield `items`, made by another thread while this one uses them: for work that both do outside of Python.
+
+    Args:
+        items: iterated by the other thread alone; what it raises is raised here when its turn comes.
+        ahead: items that may wait.
+    """
+    source, end = iter(items), object()
+    pool = ThreadPoolExecutor(max_workers=1)
+    try:
+        waiting = deque(pool.submit(next, source, end) for _ in range(ahead))
+        while (item := waiting.popleft().result()) is not end:
+            waiting.append(pool.submit(next, source, end))
+            yield item
+    finally:
+        pool.shutdown(cancel_futures=True)  # and wait for the item in hand
 
 
 class _Reads(Dataset, Generic[Index, Item]):

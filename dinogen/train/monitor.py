@@ -152,10 +152,10 @@ class Monitor:
         save_png(grid, make_output_folder(trainer.folder.pictures) / f"kimg{nimg / 1000:010.3f}.png")
         with self.forgiving_disk():
             self.writer.add_scalar("diversity/pixels", float(diversity), nimg)
-            self.add_image("samples", grid)
-            self.add_image("real", image_grid(to_uint8(real), GRID_COLUMNS, scale))
-            self.writer.add_image("pyramids/real_left_generated_right", pyramids, nimg)
-            self.add_image("interpolation", image_grid(to_uint8(self.strip(stage)), STRIP_FRAMES, scale))
+            self.add_image("1_samples", grid)
+            self.add_image("2_real", image_grid(to_uint8(real), GRID_COLUMNS, scale))
+            self.writer.add_image("pictures/3_pyramids_real_left_generated_right", pyramids, nimg)
+            self.add_image("4_interpolation", image_grid(to_uint8(self.strip(stage)), STRIP_FRAMES, scale))
             self.writer.flush()
 
     def strip(self, stage: Stage) -> Tensor:
@@ -167,7 +167,8 @@ class Monitor:
         return network.synthesis(w, stage.resolution, stage.alpha)
 
     def add_image(self, tag: str, picture: Image) -> None:
-        self.writer.add_image(tag, np.asarray(picture), self.trainer.cur_nimg, dataformats="HWC")
+        # One group, because TensorBoard folds all but the first two; numbers, because it sorts.
+        self.writer.add_image(f"pictures/{tag}", np.asarray(picture), self.trainer.cur_nimg, dataformats="HWC")
 
 
 def tag_of(name: str) -> str:

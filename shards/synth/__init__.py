@@ -4,6 +4,7 @@ import io
 import os
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -16,38 +17,59 @@ from dinogen.progress import progress
 from shards.pool import WorkerDied, ordered_map
 from shards.synth.captions import row_of, write_captions
 from shards.synth.draw import draw_person
-from shards.synth.person import Person, sample_person
+from shards.synth.person import Person, in_studio, sample_person
 
 STYLE = 2  # raise it with every change to the drawing: portraits of an older style are drawn anew
-SIGNATURE = re.compile(rb"dinogen synth, style (\d+), seed (\d+), portrait (\d+)(?!\d)")
+SIGNATURE = re.compile(rb"dinogen synth, style (\d+), (seed \d+, (?:studio, )?portrait \d+)(?!\d)")
 JPEG_QUALITY = 95
 
 
-def signature(seed: int, index: int) -> bytes:
-    """The comment inside each JPEG by which a later run knows the portrait for its own."""
-    return f"dinogen synth, style {STYLE}, seed {seed}, portrait {index}".encode()
+@dataclass(frozen=True)
+class Series:
+    """An endless row of portraits.
+
+    Args:
+        seed: which people.
+        studio: all before plain light walls, in soft light, nearly facing the camera.
+    """
+
+    seed: int
+    studio: bool = False
+
+    def name(self, index: int) -> str:
+        """What tells portrait `index` from all others; part of the comment inside its JPEG."""
+        return f"seed {self.seed}, {'studio, ' if self.studio else ''}portrait {index}"
+
+    def sit(self, index: int) -> tuple[Person, np.random.Generator]:
+        """Who portrait `index` shows, and the source of chance for drawing it."""
+        rng = np.random.default_rng([self.seed, index])
+        person = sample_person(rng)
+        return (in_studio(person) if self.studio else person), rng
 
 
 def file_name(index: int) -> str:
     return f"{index:06d}.jpg"
 
 
-def encode_portrait(seed: int, index: int) -> tuple[bytes, Person]:
-    """Portrait `index` of the series `seed` as JPEG bytes, and who it shows: a pure function of the two numbers."""
-    rng = np.random.default_rng([seed, index])
-    person = sample_person(rng)
+def encode_portrait(series: Series, index: int) -> tuple[bytes, Person]:
+    """Portrait `index` of a series as JPEG bytes, and who it shows: a pure function of the two."""
+    person, rng = series.sit(index)
     jpeg = io.BytesIO()
     picture = Image.fromarray(draw_person(person, rng))
-    picture.save(jpeg, "JPEG", quality=JPEG_QUALITY, comment=signature(seed, index))
+    comment = f"dinogen synth, style {STYLE}, {series.name(index)}".encode()
+    picture.save(jpeg, "JPEG", quality=JPEG_QUALITY, comment=comment)
     return jpeg.getvalue(), person
 
 
-def synth_folder(output: Path, count: int, seed: int = 0, workers: int | None = None) -> None:
+def synth_folder(
+    output: Path, count: int, seed: int = 0, workers: int | None = None, studio: bool = False
+) -> None:
     """Draw `count` portraits of 512×512 pixels into `output`: 000000.jpg … and captions.csv.
 
-    The files depend on `seed` alone. Portraits that are already there, whole, are kept.
+    The files depend on `seed` and `studio` alone. Portraits that are already there, whole, are kept.
 
     Args:
+        seed, studio: see `Series`.
         workers: processes to draw with; all cores if None.
 
     Raises:
@@ -57,9 +79,10 @@ def synth_folder(output: Path, count: int, seed: int = 0, workers: int | None = 
     output = Path(output)
     _check(count, seed, workers)
     make_output_folder(output)
-    missing = [index for index in range(count) if not _is_drawn(output / file_name(index), seed, index)]
+    series = Series(seed, studio)
+    missing = [index for index in range(count) if not _is_drawn(output / file_name(index), series, index)]
     workers = min(workers or available_cores(), max(len(missing), 1))
-    results = ordered_map(partial(_make_drawer, output, seed, frozenset(missing)), range(count), workers)
+    results = ordered_map(partial(_make_drawer, output, series, frozenset(missing)), range(count), workers)
     rows = []
     for index, row in progress(results, count, "portraits"):
         if isinstance(row, WorkerDied):
@@ -82,7 +105,7 @@ def _check(count: int, seed: int, workers: int | None) -> None:
         raise UsageError(f"--workers {workers}: give at least 1, or leave it out to use all cores")
 
 
-def _is_drawn(path: Path, seed: int, index: int) -> bool:
+def _is_drawn(path: Path, series: Series, index: int) -> bool:
     """Whether the portrait is there, whole. A damaged or older one of ours counts as missing.
 
     Raises:
@@ -97,20 +120,20 @@ def _is_drawn(path: Path, seed: int, index: int) -> bool:
     if not content:
         return False
     signed = SIGNATURE.search(content[:1024])
-    if not signed or (int(signed[2]), int(signed[3])) != (seed, index):
-        raise DinogenError(f"{path}: not portrait {index} of seed {seed}; choose another --output, or empty this one")
+    if not signed or signed[2].decode() != series.name(index):
+        raise DinogenError(f"{path}: not {series.name(index)}; choose another --output, or empty this one")
     return int(signed[1]) == STYLE and content.endswith(b"\xff\xd9")
 
 
-def _make_drawer(output: Path, seed: int, missing: frozenset[int]) -> Callable[[int], dict[str, str]]:
-    return partial(_draw_file, output, seed, missing)
+def _make_drawer(output: Path, series: Series, missing: frozenset[int]) -> Callable[[int], dict[str, str]]:
+    return partial(_draw_file, output, series, missing)
 
 
-def _draw_file(output: Path, seed: int, missing: frozenset[int], index: int) -> dict[str, str]:
+def _draw_file(output: Path, series: Series, missing: frozenset[int], index: int) -> dict[str, str]:
     """Write portrait `index` if it is missing; give its row of captions.csv."""
     if index in missing:
-        jpeg, person = encode_portrait(seed, index)
+        jpeg, person = encode_portrait(series, index)
         write_bytes(output / file_name(index), jpeg)
     else:
-        person = sample_person(np.random.default_rng([seed, index]))
+        person, _ = series.sit(index)
     return row_of(file_name(index), person)

@@ -1,6 +1,6 @@
 """Who is drawn: the traits of one person, drawn by lot, and the numbers that follow from them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,6 +31,7 @@ BACKGROUND_COLOURS: dict[str, Colour] = {
     "pink": (232, 164, 172), "purple": (140, 112, 176), "yellow": (236, 204, 112), "grey": (150, 154, 160),
     "beige": (214, 198, 172), "red": (178, 80, 74), "navy": (52, 66, 104), "white": (228, 228, 226),
 }
+STUDIO_WALLS = ("beige", "white", "grey", "white")
 MAN_HAIR = {"bald": 9, "buzz cut": 10, "short": 24, "side-parted": 18, "quiff": 14, "curly": 12, "afro": 5,
             "shoulder-length": 6, "bun": 2}
 WOMAN_HAIR = {"long straight": 24, "long wavy": 22, "bob": 15, "bun": 12, "curly": 9, "afro": 7, "short": 5,
@@ -113,6 +114,15 @@ def draw_lot(rng: np.random.Generator, weights: dict[str, float]) -> str:
     names = list(weights)
     shares = np.array([weights[name] for name in names], dtype=float)
     return names[int(rng.choice(len(names), p=shares / shares.sum()))]
+
+
+def in_studio(person: Person) -> Person:
+    """The same person before a plain light wall, in soft light, nearly facing the camera."""
+    wall = STUDIO_WALLS[int(person.lot * 100) % len(STUDIO_WALLS)]
+    return replace(
+        person, background="plain", background_colour=wall, background_rgb=BACKGROUND_COLOURS[wall], light="soft",
+        light_side=0.3 * person.light_side, yaw=0.35 * person.yaw, pitch=0.35 * person.pitch,
+    )
 
 
 def sample_person(rng: np.random.Generator) -> Person:
