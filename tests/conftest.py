@@ -1,12 +1,16 @@
 """Data that several tests share, made once a session."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from crop_folder import make_crops
 
 from shards.pack import pack_folder
+
+# A shell that starts the tests in the background makes them ignore Ctrl-C, and all that they start inherits that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two cores, many small operations: a second thread costs more than it brings, here and in started processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
