@@ -66,14 +66,19 @@ class ObjectiveConfig:
         iterations: sinkhorn: rounds of the solver.
         self_term: sinkhorn: what the samples are pushed away from: masked (each other, the diagonal masked) or
             independent (a second batch, at the price of drawing it).
+        warmup_kimg: sinkhorn: so long regress to randomly paired images first: that teaches in a minute what all
+            faces have in common, and the drift then how they differ.
     """
 
     name: Literal["sinkhorn", "paired"] = "sinkhorn"
     temperatures: list[float] = field(default_factory=lambda: [0.05])
     iterations: int = 3
     self_term: Literal["masked", "independent"] = "masked"
+    warmup_kimg: float = 0.0
 
     def __post_init__(self) -> None:
+        if self.warmup_kimg < 0:
+            raise UsageError(f"objective.warmup_kimg {self.warmup_kimg} must not be below zero")
         if not self.temperatures or min(self.temperatures) <= 0:
             raise UsageError(f"objective.temperatures {self.temperatures} must be positive, such as [0.05]")
         require_positive("objective.iterations", self.iterations)

@@ -75,7 +75,8 @@ def examine_versions(requirements: Iterable[str] | None = None) -> Iterator[Find
 def examine_devices() -> Iterator[Finding]:
     """GPUs with their memory, the CPU's cores, the machine's memory and the part of it that processes can share."""
     memory = psutil.virtual_memory()
-    yield Finding("ok", f"{os.cpu_count()} CPU cores, {gigabytes(memory.available)} of {gigabytes(memory.total)} memory free")
+    free = f"{gigabytes(memory.available)} of {gigabytes(memory.total)} memory free"
+    yield Finding("ok", f"{os.cpu_count()} CPU cores, {free}")
     if torch.cuda.is_available():
         yield from map(examine_gpu, range(torch.cuda.device_count()))
     elif Path("/dev/nvidiactl").exists() or shutil.which("nvidia-smi"):
@@ -85,7 +86,7 @@ def examine_devices() -> Iterator[Finding]:
             f"nvidia-smi shows the driver; this torch needs one for CUDA {torch.version.cuda}. In Docker: --gpus all",
         )
     else:
-        yield Finding("warn", "no GPU: training on the CPU", "fine for configs/faces32.yaml and smaller; rent a GPU beyond")
+        yield Finding("warn", "no GPU: training on the CPU", "fine for configs/faces32.yaml; rent a GPU beyond")
     shared = Path("/dev/shm")
     if shared.is_dir():
         free = shutil.disk_usage(shared).free
@@ -116,12 +117,10 @@ def examine_collectives(timeout: timedelta = COLLECTIVE_TIMEOUT) -> Iterator[Fin
             yield Finding("ok", f"{backend}: two processes on {socket.gethostname()} agree")
         except (mp.ProcessRaisedException, mp.ProcessExitedException) as error:
             reason = str(error).strip().splitlines()[-1]
-            yield Finding(
-                "fix",
-                f"{backend}: two processes could not talk ({reason})",
-                f"name the network device, {backend.upper()}_SOCKET_IFNAME=lo or eth0"
-                + ("; NCCL_DEBUG=INFO says more, and NCCL_P2P_DISABLE=1 helps some machines" if backend == "nccl" else ""),
-            )
+            remedy = f"name the network device: {backend.upper()}_SOCKET_IFNAME=lo or eth0"
+            if backend == "nccl":
+                remedy += "; NCCL_DEBUG=INFO says more, and NCCL_P2P_DISABLE=1 helps some machines"
+            yield Finding("fix", f"{backend}: two processes could not talk ({reason})", remedy)
 
 
 def add_across_ranks(rank: int, backend: str, store: str, timeout: timedelta) -> None:
@@ -156,7 +155,8 @@ def examine_folder(folder: Path) -> Iterator[Finding]:
     yield Finding("warn" if slow else "ok", f"{folder}: writes {rate / 1e6:.0f} MB a second", remedy if slow else "")
     free = shutil.disk_usage(folder).free
     little = free < LITTLE_SPACE
-    yield Finding("warn" if little else "ok", f"{folder}: {gigabytes(free)} free", "make room: snapshots add up" if little else "")
+    remedy = "make room: snapshots add up" if little else ""
+    yield Finding("warn" if little else "ok", f"{folder}: {gigabytes(free)} free", remedy)
     if abs(skew) > CLOCK_SKEW + PROBE_BYTES / rate:
         yield Finding(
             "warn",
@@ -180,7 +180,8 @@ def examine_data(data: str, teacher: TeacherConfig | None) -> Iterator[Finding]:
     try:
         folder = open_folder(data)
         manifest = folder.manifest()
-        yield Finding("ok", f"{data}: {manifest.samples} samples in {len(manifest.shards)} shards, of {manifest.spec.describe()}")
+        held = f"{manifest.samples} samples in {len(manifest.shards)} shards"
+        yield Finding("ok", f"{data}: {held}, of {manifest.spec.describe()}")
         if isinstance(folder, LocalFolder):
             for record in manifest.shards:
                 check_file(folder.path / record.name, record, "size")
@@ -189,7 +190,7 @@ def examine_data(data: str, teacher: TeacherConfig | None) -> Iterator[Finding]:
             settings.pop("shard")
             spec = make_teacher(**settings).spec
             check_spec(folder, manifest.spec, spec)
-            yield Finding("ok", f"{data}: the config's teacher is the one that they were packed with ({spec.fingerprint})")
+            yield Finding("ok", f"{data}: packed with the config's teacher ({spec.fingerprint})")
     except DinogenError as error:
         text, _, remedy = str(error).partition("; ")
         yield Finding("fix", text, remedy or "give the folder that dinogen pack wrote")

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from dinogen.config import RunConfig, ScheduleConfig, TrainConfig
+from dinogen.config import ObjectiveConfig, RunConfig, ScheduleConfig, TrainConfig
 
 EMA_RAMPUP = 0.05
 
@@ -63,6 +63,11 @@ def ema_beta(cur_nimg: int, nimg_per_step: int, train: TrainConfig) -> float:
     """
     half_life = min(train.ema_kimg * 1000, cur_nimg * EMA_RAMPUP)
     return 0.5 ** (nimg_per_step / max(half_life, 1e-8))
+
+
+def objective_at(cur_nimg: int, objective: ObjectiveConfig) -> str:
+    """Name of the objective that trains at a clock reading: `paired` during the warm-up."""
+    return "paired" if cur_nimg < objective.warmup_kimg * 1000 else objective.name
 
 
 def uses_stored_pyramids(resolution: int, teacher_input_size: int, train: TrainConfig) -> bool:

@@ -20,7 +20,7 @@ line begins with ok, warn (works, but badly) or fix (stops a run); ends with exi
 
 def build_parser() -> CommandParser:
     parser = CommandParser("doctor", DESCRIPTION)
-    parser.add_argument("--output", type=str, default="runs", help="folder for runs: 64 MB are written there and removed")
+    parser.add_argument("--output", type=str, default="runs", help="folder for runs: writes 64 MB there, and removes them")
     parser.add_argument("--data", type=str, default=None, help="folder or address of shards: are all there?")
     parser.add_argument(
         "--preset",
@@ -36,7 +36,8 @@ def read_teacher(preset: str, data: str) -> "TeacherConfig":
     from launch import train
 
     parser = train.build_parser()
-    return train.make_config(parser, parser.parse_args(["--config", preset, "--data", data, "--output", "unused"])).teacher
+    args = parser.parse_args(["--config", preset, "--data", data, "--output", "unused"])
+    return train.make_config(parser, args).teacher
 
 
 def work(args: Namespace) -> None:

@@ -52,7 +52,7 @@ gpus="$(count_gpus)"
 NUM_PROCESSES="${NUM_PROCESSES:-$((NUM_MACHINES * (gpus > 0 ? gpus : 1)))}"
 require_whole_number NUM_PROCESSES 1
 [ $((NUM_PROCESSES % NUM_MACHINES)) -eq 0 ] ||
-    fail "NUM_PROCESSES $NUM_PROCESSES counts all machines together and must be a multiple of NUM_MACHINES $NUM_MACHINES"
+    fail "NUM_PROCESSES $NUM_PROCESSES (of all machines together) must be a multiple of NUM_MACHINES $NUM_MACHINES"
 MIXED_PRECISION="${MIXED_PRECISION:-$([ "$gpus" -gt 0 ] && echo bf16 || echo no)}"
 
 flags=(--quiet --num_processes "$NUM_PROCESSES" --num_machines "$NUM_MACHINES" --machine_rank "$MACHINE_RANK")

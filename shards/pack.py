@@ -94,7 +94,8 @@ class Packer:
 
     def __init__(self, teacher: Teacher, captions: Mapping[str, str], batch_size: int, workers: int):
         # With its number: the current GPU is a thread's own, and another thread looks.
-        self.device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+        on_gpu = torch.cuda.is_available()
+        self.device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
         self.teacher = teacher.to(self.device)
         self.spec = teacher.spec
         self.layout = PyramidLayout(teacher.spec)

@@ -99,7 +99,9 @@ def test_the_dependencies_layer_comes_before_the_code_and_needs_only_its_metadat
 def test_the_requirements_that_it_writes_are_those_of_setup_cfg(tmp_path):
     command, _, target = next(run for run in arguments("RUN") if "configparser" in run).rpartition(" > ")
     assert target == "/tmp/requirements.txt"
-    printed = subprocess.run(command, shell=True, cwd=ROOT, env=environment(), capture_output=True, text=True, check=True)
+    printed = subprocess.run(
+        command, shell=True, cwd=ROOT, env=environment(), capture_output=True, text=True, check=True
+    )  # fmt: skip
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     written = [str(Requirement(line)) for line in printed.stdout.split("\n") if line.strip()]
@@ -114,7 +116,8 @@ def test_the_copied_files_are_enough_to_build_the_package(tmp_path):
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(source, target) if source.is_dir() else shutil.copy(source, target)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    done = subprocess.run([*pip, "--target", str(tmp_path / "site"), "."], cwd=tmp_path / "source", capture_output=True, text=True)
+    command = [*pip, "--target", str(tmp_path / "site"), "."]
+    done = subprocess.run(command, cwd=tmp_path / "source", capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "site/launch/train.py").exists() and (tmp_path / "site/configs/faces256.yaml").exists()
     metadata = next((tmp_path / "site").glob("dinogen-*.dist-info")) / "METADATA"
@@ -129,7 +132,8 @@ def test_it_does_not_run_as_root():
 
 
 def test_the_entry_point_and_the_preset_are_among_the_copied_files():
-    assert arguments("ENTRYPOINT") == ['["/opt/dinogen/docker/entrypoint.sh"]'] and arguments("WORKDIR") == ["/opt/dinogen"]
+    assert arguments("WORKDIR") == ["/opt/dinogen"]
+    assert arguments("ENTRYPOINT") == ['["/opt/dinogen/docker/entrypoint.sh"]']
     assert os.access(ENTRYPOINT, os.X_OK)
     preset = re.search(r"CONFIG=(\S+)", " ".join(arguments("ENV"))).group(1)
     assert (ROOT / preset).is_file()
@@ -207,8 +211,8 @@ def compose() -> dict:
 def test_compose_has_the_keys_of_the_specification_only(compose):
     """The ones in use here, from the Compose Specification; a validator is not among the project's dependencies."""
     service = {
-        "image", "build", "user", "environment", "volumes", "shm_size", "ulimits", "init", "stop_grace_period", "restart",
-        "deploy", "pull_policy", "depends_on", "entrypoint", "ports", "healthcheck",
+        "image", "build", "user", "environment", "volumes", "shm_size", "ulimits", "init", "stop_grace_period",
+        "restart", "deploy", "pull_policy", "depends_on", "entrypoint", "ports", "healthcheck",
     }  # fmt: skip
     assert set(compose) == {"name", "services", "volumes"}
     for name, settings in compose["services"].items():
@@ -247,5 +251,6 @@ def test_compose_mounts_what_the_image_declares(compose):
 def test_compose_shows_tensorboard_to_this_machine_only(compose):
     tensorboard = compose["services"]["tensorboard"]
     assert tensorboard["ports"] == ["127.0.0.1:6006:6006"]
-    done = subprocess.run([*tensorboard["entrypoint"][:1], "--help"], env=environment(), capture_output=True, text=True)
-    assert done.returncode == 0 and all(flag in done.stdout for flag in tensorboard["entrypoint"] if flag.startswith("--"))
+    program, *flags = tensorboard["entrypoint"]
+    done = subprocess.run([program, "--help"], env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0 and all(flag in done.stdout for flag in flags if flag.startswith("--"))

@@ -62,7 +62,8 @@ def assert_same(found: list, expected: list) -> None:
 
 def assert_whole(cache: Path, data: Path) -> None:
     """The cache holds copies of whole shards, and nothing else that could be taken for one."""
-    expected = {f"{shard.sha256}-{shard.name}": (data / shard.name).read_bytes() for shard in read_manifest(data).shards}
+    shards = read_manifest(data).shards
+    expected = {f"{shard.sha256}-{shard.name}": (data / shard.name).read_bytes() for shard in shards}
     held = [path for path in cache.iterdir() if path.suffix != ".lock"]
     assert held and all(path.read_bytes() == expected[path.name] for path in held)
 

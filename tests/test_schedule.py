@@ -4,7 +4,7 @@ import pytest
 
 from dinogen.config import GeneratorConfig, ObjectiveConfig, RunConfig, ScheduleConfig, TrainConfig
 from dinogen.errors import UsageError
-from dinogen.schedule import Stage, batch_sizes_at, ema_beta, learning_rate_at, stage_at, uses_stored_pyramids
+from dinogen.schedule import Stage, batch_sizes_at, ema_beta, learning_rate_at, objective_at, stage_at, uses_stored_pyramids
 
 GROWTH = ScheduleConfig(start_resolution=4, stage_kimg=20, fade_kimg=10)
 
@@ -55,6 +55,12 @@ def test_stored_pyramids_serve_from_the_teachers_input_size_up_unless_told_other
     assert not uses_stored_pyramids(16, 32, TrainConfig())
     assert uses_stored_pyramids(32, 32, TrainConfig())
     assert uses_stored_pyramids(64, 224, TrainConfig(stored_pyramids_from=64))
+
+
+def test_the_warm_up_regresses_to_pairs_and_then_the_drift_takes_over():
+    objective = ObjectiveConfig(warmup_kimg=20)
+    assert [objective_at(nimg, objective) for nimg in (0, 19_999, 20_000)] == ["paired", "paired", "sinkhorn"]
+    assert objective_at(0, ObjectiveConfig()) == "sinkhorn"
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,7 @@ def test_every_stage_up_to_256_takes_a_step(shards32, tmp_path):
     "more",
     [
         ["--objective.name=paired"],
+        ["--objective.warmup_kimg=0.032"],
         ["--objective.self_term=independent", "--objective.temperatures=[0.02,0.2]"],
         ["--train.gradient_accumulation_steps=2"],
         ["--train.workers=1", "--schedule.start_resolution=32"],

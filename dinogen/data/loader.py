@@ -143,7 +143,8 @@ def check_spec(data: LocalFolder | RemoteFolder, packed: PyramidSpec, wanted: Py
     differing = ", ".join(key for key in left if left[key] != right[key])
     raise DinogenError(
         f"{data}: packed with {packed.describe()}, but this run wants {wanted.describe()} "
-        f"(they differ in {differing}); pack the crops again with the run's teacher, or set the config's teacher keys to the data's"
+        f"(they differ in {differing}); pack the crops again with the run's teacher, or set the config's teacher keys "
+        "to the data's"
     )
 
 

@@ -65,7 +65,8 @@ def retry(address: str, action: Callable[[], Result], held: Callable[[], int] = 
             refuse_for_good(address, error)
             most, failures = (held(), 1) if held() > most else (most, failures + 1)
             if failures == ATTEMPTS:
-                raise DinogenError(f"{address}: could not be read in {ATTEMPTS} attempts ({one_line(error)})") from error
+                reason = one_line(error)
+                raise DinogenError(f"{address}: could not be read in {ATTEMPTS} attempts ({reason})") from error
             log.warning("%s: %s; trying again", address, one_line(error))
             time.sleep(FIRST_PAUSE * 2 ** (failures - 1))
 

@@ -8,8 +8,8 @@ from dinogen.objectives.sinkhorn import SinkhornDrift
 __all__ = ["Objective", "ObjectiveResult", "make_objective"]
 
 
-def make_objective(config: ObjectiveConfig) -> Objective:
-    """The objective that a config names."""
-    if config.name == "paired":
+def make_objective(config: ObjectiveConfig, name: str | None = None) -> Objective:
+    """The objective that a config names, or another one with its settings."""
+    if (name or config.name) == "paired":
         return PairedRegression()
     return SinkhornDrift(tuple(config.temperatures), config.iterations)

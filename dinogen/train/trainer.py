@@ -28,6 +28,7 @@ from dinogen.schedule import (
     batch_sizes_at,
     ema_beta,
     learning_rate_at,
+    objective_at,
     stage_of_run,
     uses_stored_pyramids,
 )
@@ -71,7 +72,7 @@ class Trainer:
         self.folder.check_same_generator(config)
 
         self.teacher = self.make_teacher()
-        self.objective = make_objective(config.objective)
+        self.objectives = {name: make_objective(config.objective, name) for name in ("paired", config.objective.name)}
         torch.manual_seed(config.seed)
         network = Generator(**vars(config.generator)).to(self.device)
         self.G_ema = make_ema(network)
@@ -248,15 +249,16 @@ class Trainer:
 
     def compare(self, batch: Batch, stage: Stage, batch_size: int) -> ObjectiveResult:
         """The objective's verdict on freshly drawn images."""
+        objective = objective_at(self.cur_nimg, self.config.objective)
         real = self.real_pyramid(batch)
         images = self.G(self.latents(batch_size), stage.resolution, stage.alpha)
         with self.accelerator.autocast():
             generated = self.teacher(images)
         other = None
-        if self.config.objective.name == "sinkhorn" and self.config.objective.self_term == "independent":
+        if objective == "sinkhorn" and self.config.objective.self_term == "independent":
             with torch.no_grad(), self.accelerator.autocast():
                 other = self.teacher(self.network(self.latents(batch_size), stage.resolution, stage.alpha))
-        return self.objective(generated, real, other)
+        return self.objectives[objective](generated, real, other)
 
     def latents(self, batch_size: int) -> Tensor:
         """This rank's share of the whole batch's latents, `[batch_size / ranks, z_dim]`."""
