@@ -20,7 +20,7 @@ line begins with ok, warn (works, but badly) or fix (stops a run); ends with exi
 
 def build_parser() -> CommandParser:
     parser = CommandParser("doctor", DESCRIPTION)
-    parser.add_argument("--output", type=str, default="runs", help="folder for runs: writes 64 MB there, and removes them")
+    parser.add_argument("--output", type=str, default="runs", help="folder for runs: 64 MB are written and removed")
     parser.add_argument("--data", type=str, default=None, help="folder or address of shards: are all there?")
     parser.add_argument(
         "--preset",
