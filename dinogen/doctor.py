@@ -7,7 +7,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,7 +25,6 @@ from dinogen.data.folder import LocalFolder, check_file, open_folder
 from dinogen.data.loader import check_spec
 from dinogen.errors import DinogenError
 from dinogen.files import make_output_folder, plain_write_errors
-from dinogen.teacher import make_teacher
 
 PROBE_BYTES = 64 * 2**20
 SLOW_WRITE = 50e6  # bytes a second; a checkpoint of the 256×256 preset is about half a gigabyte
@@ -113,14 +112,29 @@ def examine_collectives(timeout: timedelta = COLLECTIVE_TIMEOUT) -> Iterator[Fin
     for backend in backends:
         try:
             with tempfile.TemporaryDirectory() as folder:
-                mp.spawn(add_across_ranks, (backend, f"{folder}/store", timeout), nprocs=2)
+                run_within(2 * timeout, add_across_ranks, (backend, f"{folder}/store", timeout))
             yield Finding("ok", f"{backend}: two processes on {socket.gethostname()} agree")
-        except (mp.ProcessRaisedException, mp.ProcessExitedException) as error:
+        except (mp.ProcessRaisedException, mp.ProcessExitedException, TimeoutError) as error:
             reason = str(error).strip().splitlines()[-1]
             remedy = f"name the network device: {backend.upper()}_SOCKET_IFNAME=lo or eth0"
             if backend == "nccl":
                 remedy += "; NCCL_DEBUG=INFO says more, and NCCL_P2P_DISABLE=1 helps some machines"
             yield Finding("fix", f"{backend}: two processes could not talk ({reason})", remedy)
+
+
+def run_within(limit: timedelta, work: Callable, arguments: tuple) -> None:
+    """Run `work(rank, *arguments)` in two processes.
+
+    Raises:
+        TimeoutError: they were not done within `limit`, and were killed: a broken network does not always time out.
+    """
+    processes = mp.spawn(work, arguments, nprocs=2, join=False)
+    deadline = time.monotonic() + limit.total_seconds()
+    while not processes.join(timeout=1):
+        if time.monotonic() > deadline:
+            for process in processes.processes:
+                process.kill()
+            raise TimeoutError(f"no end within {limit.total_seconds():.0f} seconds")
 
 
 def add_across_ranks(rank: int, backend: str, store: str, timeout: timedelta) -> None:
@@ -177,6 +191,8 @@ def write_and_sync(path: Path) -> None:
 
 def examine_data(data: str, teacher: TeacherConfig | None) -> Iterator[Finding]:
     """Whether the shards are all there, and hold what `teacher` sees. Contents are left to `dinogen verify`."""
+    from dinogen.teacher import make_teacher  # takes seconds to import, which the processes above do not need
+
     try:
         folder = open_folder(data)
         manifest = folder.manifest()

@@ -11,12 +11,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from dinogen.config import TeacherConfig
-from dinogen.doctor import Finding, examine_data, examine_folder, examine_versions
+from dinogen.doctor import (
+    Finding,
+    add_across_ranks,
+    examine_data,
+    examine_folder,
+    examine_versions,
+    run_within,
+)
 from launch import doctor
 
 ROOT = Path(__file__).parent.parent
@@ -90,7 +98,11 @@ def run(command: list[str], env: dict[str, str]) -> subprocess.CompletedProcess:
 
 
 def start(command: list[str], env: dict[str, str]) -> subprocess.Popen:
-    return subprocess.Popen(command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, env=env, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # Tests that run in the background ignore SIGINT, and a shell cannot trap what it was born to ignore.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
 
 
 def wait_for(condition: Callable[[], object], process: subprocess.Popen, seconds: float = 400) -> None:
@@ -289,6 +301,11 @@ def test_the_doctor_names_a_package_outside_its_range():
     lines = findings(examine_versions(["numpy<1", "no-such-package>=2", "pytest>99; extra == 'dev'"]))
     assert len(lines) == 2 and "is outside <1" in lines[0] and "→ pip install 'numpy<1'" in lines[0]
     assert "no-such-package is not installed" in lines[1]
+
+
+def test_processes_that_never_meet_are_ended(tmp_path):
+    with pytest.raises(TimeoutError):
+        run_within(timedelta(0), add_across_ranks, ("gloo", str(tmp_path / "nowhere/store"), timedelta(minutes=9)))
 
 
 def test_the_doctor_ends_with_1_when_something_is_to_be_fixed(tmp_path, capsys):
