@@ -23,6 +23,7 @@ from shards.plan import Crop, InputDigest, Item, ShardPlan, plan_shards, read_cr
 from shards.resume import Finished
 from shards.tar import write_tar
 
+READ_AHEAD = 1  # batches that wait to be looked at, beside those that the workers hold
 LOOKED_AHEAD = 4  # batches that wait to be written
 
 
@@ -140,13 +141,20 @@ class Packer:
             for plan in plans
             for first in range(0, len(plan.items), self.batch_size)
         ]
-        for crops, pixels in read_ahead(partial(read_batch, captions=self.captions), cuts, self.workers):
-            yield crops, self._look(crops, pixels)
+        # Taking megabytes from another process, and making floats of them, is nothing that the teacher need wait for.
+        with closing(in_thread(self._read(cuts), READ_AHEAD)) as batches:
+            for crops, images in batches:
+                yield crops, self._look(crops, images)
 
-    def _look(self, crops: Sequence[Crop], pixels: Tensor) -> Pyramid:
+    def _read(self, cuts: Sequence[Sequence[Item]]) -> Iterator[tuple[list[Crop], Tensor]]:
+        """Batches of crops, and their pixels as the teacher takes them."""
+        for crops, pixels in read_ahead(partial(read_batch, captions=self.captions), cuts, self.workers):
+            yield crops, pixels.to(self.device).float().div_(127.5).sub_(1)
+
+    def _look(self, crops: Sequence[Crop], images: Tensor) -> Pyramid:
         """The stored part of a batch's pyramids, fp16 on the CPU."""
         with torch.no_grad():
-            pyramid = self.teacher(pixels.to(self.device).float() / 127.5 - 1)
+            pyramid = self.teacher(images)
         stored = {name: pyramid[name].half().cpu() for name in self.layout.shapes}
         for name, maps in stored.items():
             good = maps.flatten(1).isfinite().all(dim=1)
