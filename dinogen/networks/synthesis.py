@@ -2,11 +2,13 @@
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 FIRST_RESOLUTION = 4
 CHANNELS_PER_GROUP = 8
+POSITION_GAIN = 4  # its learning rate over the convolutions': each of its numbers belongs to one place only
 
 
 def block_resolutions(img_resolution: int) -> list[int]:
@@ -20,10 +22,22 @@ def upsample(x: Tensor) -> Tensor:
 
 
 class ModulatedConv(nn.Module):
-    """3×3 convolution, group normalisation, then scale and shift by the style: each sample gets its own statistics."""
+    """3×3 convolution, position embedding, group normalisation, then scale and shift by the style.
 
-    def __init__(self, in_channels: int, out_channels: int, w_dim: int):
+    In aligned crops eyes are where eyes are: a learned map added at every resolution says where, as a vision
+    transformer's position embedding does. Without it all knowledge of places has to be grown out of the 4×4 start, which
+    takes thousands of steps.
+
+    Args:
+        in_channels: of the input.
+        out_channels: of the output.
+        w_dim: length of a style.
+        resolution: side of the map.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, w_dim: int, resolution: int):
         super().__init__()
+        self.position = nn.Parameter(torch.zeros(out_channels, resolution, resolution))
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=False)
         groups = math.gcd(out_channels, max(1, out_channels // CHANNELS_PER_GROUP))
         self.norm = nn.GroupNorm(groups, out_channels, affine=False)
@@ -31,7 +45,8 @@ class ModulatedConv(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         scale, shift = self.style(w)[:, :, None, None].chunk(2, dim=1)
-        return F.leaky_relu(self.norm(self.conv(x)) * (1 + scale) + shift, 0.2)
+        x = self.norm(self.conv(x) + POSITION_GAIN * self.position)
+        return F.leaky_relu(x * (1 + scale) + shift, 0.2)
 
 
 class ToRGB(nn.Module):
@@ -61,8 +76,8 @@ class SynthesisBlock(nn.Module):
         if self.is_first:
             self.start = nn.Linear(w_dim, out_channels * FIRST_RESOLUTION**2)
             in_channels = out_channels
-        self.conv0 = ModulatedConv(in_channels, out_channels, w_dim)
-        self.conv1 = ModulatedConv(out_channels, out_channels, w_dim)
+        self.conv0 = ModulatedConv(in_channels, out_channels, w_dim, resolution)
+        self.conv1 = ModulatedConv(out_channels, out_channels, w_dim, resolution)
         self.to_rgb = ToRGB(out_channels)
 
     def forward(self, x: Tensor | None, w: Tensor) -> Tensor:
