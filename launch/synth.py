@@ -20,7 +20,9 @@ def build_parser() -> CommandParser:
     parser.add_argument("--output", type=Path, required=True, help="folder for the portraits; made if it is not there")
     parser.add_argument("--seed", type=int, default=0, help="which people to draw: any whole number from 0 upwards")
     parser.add_argument(
-        "--studio", action="store_true", help="plain light walls, soft light, frontal faces made up for the stage: quicker to learn"
+        "--studio",
+        action="store_true",
+        help="plain light walls, soft light, frontal faces made up for the stage: quicker to learn",
     )
     parser.add_argument("--workers", type=int | None, default=None, help="processes to draw with (default: all cores)")
     return parser

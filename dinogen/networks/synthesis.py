@@ -25,8 +25,8 @@ class ModulatedConv(nn.Module):
     """3×3 convolution, position embedding, group normalisation, then scale and shift by the style.
 
     In aligned crops eyes are where eyes are: a learned map added at every resolution says where, as a vision
-    transformer's position embedding does. Without it all knowledge of places has to be grown out of the 4×4 start, which
-    takes thousands of steps.
+    transformer's position embedding does. Without it all knowledge of places has to be grown out of the 4×4 start,
+    which takes thousands of steps.
 
     Args:
         in_channels: of the input.

@@ -30,7 +30,7 @@ class Series:
 
     Args:
         seed: which people.
-        studio: all before plain light walls, in soft light, nearly facing the camera.
+        studio: all before plain light walls, in soft light, nearly facing the camera, and made up for the stage.
     """
 
     seed: int
