@@ -1,9 +1,9 @@
 """Working ahead: reading in worker processes, and making in another thread what this one uses."""
 
 import signal
-from collections import deque
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Generic, TypeVar
 
 from torch.utils.data import DataLoader, Dataset
@@ -51,14 +51,40 @@ def in_thread(items: Iterable[Item], ahead: int) -> Iterator[Item]:
         ahead: items that may wait.
     """
     source, end = iter(items), object()
-    pool = ThreadPoolExecutor(max_workers=1)
+    made: SimpleQueue = SimpleQueue()
+    places = threading.Semaphore(ahead)
+    unwanted = threading.Event()
+
+    def make() -> None:
+        item = None
+        while item is not end:
+            places.acquire()
+            if unwanted.is_set():
+                return
+            try:
+                item = next(source, end)
+            except BaseException as error:
+                made.put((end, error))
+                return
+            made.put((item, None))
+
+    # Not an executor's thread: a process forked from one (a DataLoader's worker) ends with exit code 1, because
+    # concurrent.futures waits at its exit for that very thread.
+    thread = threading.Thread(target=make, daemon=True)
+    thread.start()
     try:
-        waiting = deque(pool.submit(next, source, end) for _ in range(ahead))
-        while (item := waiting.popleft().result()) is not end:
-            waiting.append(pool.submit(next, source, end))
+        while True:
+            item, error = made.get()
+            if error is not None:
+                raise error
+            if item is end:
+                return
+            places.release()
             yield item
     finally:
-        pool.shutdown(cancel_futures=True)  # and wait for the item in hand
+        unwanted.set()
+        places.release()
+        thread.join()  # for the item in hand
 
 
 class _Reads(Dataset, Generic[Index, Item]):
