@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dinogen.config import ObjectiveConfig
 from dinogen.objectives import make_objective
-from dinogen.objectives.sinkhorn import Problems, SinkhornDrift, group_by_width, transport_plan
+from dinogen.objectives.sinkhorn import Problems, SinkhornDrift, group_by_width, transport_targets
 
 
 def problems(features: Tensor, maps: int = 1) -> Problems:
@@ -91,9 +91,29 @@ def test_drift_equals_the_reference(independent, temperatures):
         torch.testing.assert_close(ours.double(), reference, rtol=2e-4, atol=2e-4)
 
 
+def plan_of(cost: Tensor, epsilon: float, iterations: int) -> Tensor:
+    """The plan itself: what it makes of unit vectors."""
+    count, rows, columns = cost.shape
+    units = torch.eye(columns, dtype=cost.dtype).expand(count, -1, -1)
+    return transport_targets(cost, torch.full((count, 1, 1), epsilon), iterations, units, slice(rows))
+
+
+def test_costs_beyond_any_exponential_are_solved_as_in_the_log_domain():
+    # exp(-cost / epsilon) is 0 in float32 for most of these, and for whole rows and columns of them.
+    cost = torch.rand(2, 6, 9) * 50
+    cost[:, 2] += 1e4
+    cost[:, :, 4] += 1e4
+    logits, row, column = -cost.double() / 0.05, torch.zeros(2, 6, 1), torch.zeros(2, 1, 9)
+    for _ in range(4):
+        column = -(logits + row).logsumexp(dim=1, keepdim=True)
+        row = -(logits + column).logsumexp(dim=2, keepdim=True)
+    expected = (logits + row + column).exp()
+    torch.testing.assert_close(plan_of(cost, 0.05, iterations=4).double(), expected, rtol=5e-3, atol=1e-4)
+
+
 def test_a_long_iteration_reaches_the_marginals():
     cost = torch.rand(2, 5, 8) * 3
-    plan = transport_plan(cost, torch.full((2, 1, 1), 0.3), iterations=300)
+    plan = plan_of(cost, epsilon=0.3, iterations=300)
     torch.testing.assert_close(plan.sum(2), torch.ones(2, 5))
     torch.testing.assert_close(plan.sum(1), torch.full((2, 8), 5 / 8), rtol=1e-4, atol=1e-4)
 

@@ -64,31 +64,34 @@ def group_by_width(pyramid: Pyramid) -> list[Problems]:
 
 def squared_distances(h: Tensor, p: Tensor) -> Tensor:
     """`[L, N, C]` and `[L, M, C]` to `[L, N, M]`, all at least zero."""
-    products = torch.bmm(h, p.transpose(1, 2))
-    return (h.square().sum(2)[:, :, None] + p.square().sum(2)[:, None, :] - 2 * products).clamp_(min=0)
+    squares = h.square().sum(2)[:, :, None] + p.square().sum(2)[:, None, :]
+    return squares.baddbmm_(h, p.transpose(1, 2), alpha=-2).clamp_(min=0)
 
 
-def transport_plan(cost: Tensor, epsilon: Tensor, iterations: int) -> Tensor:
-    """Rows of the entropic plan between uniform marginals, each row scaled to sum to one.
+def transport_targets(cost: Tensor, epsilon: Tensor, iterations: int, targets: Tensor, rows: slice) -> Tensor:
+    """Barycentric targets under the entropic plan between uniform marginals: `[L, rows, C]`.
 
-    Sinkhorn's iteration in the log domain (Peyré and Cuturi, Computational Optimal Transport, section 4.4).
+    Sinkhorn's iteration (Peyré and Cuturi, Computational Optimal Transport, section 4.2). Its first round is done in
+    the log domain. After it the rows of the plan sum to one and none of its columns to less than 1/M, so that the
+    rounds that follow only scale rows and columns, by moderate numbers, and need no exponential.
 
     Args:
         cost: `[L, N, M]`; infinite where a pair is forbidden.
         epsilon: `[L, 1, 1]`, the regularisation.
         iterations: rounds of column and row updates.
-
-    Returns:
-        `[L, N, M]`.
+        targets: `[L, M, C]`.
+        rows: the rows whose targets are wanted.
     """
-    logits = -cost / epsilon
-    row = torch.zeros_like(logits[:, :, :1])
-    column = torch.zeros_like(logits[:, :1, :])
-    for step in range(iterations):
-        column = -torch.logsumexp(logits + row, dim=1, keepdim=True)
-        if step < iterations - 1:  # the softmax below is the last row update
-            row = -torch.logsumexp(logits + column, dim=2, keepdim=True)
-    return torch.softmax(logits + column, dim=2)
+    logits = cost * (-1 / epsilon)
+    logits -= logits.logsumexp(dim=1, keepdim=True)
+    plan = logits.softmax(dim=2)
+    row = torch.ones_like(plan[:, :, :1])
+    column = torch.ones_like(targets[:, :, :1])
+    mass = plan.shape[1] / plan.shape[2]  # of a column when each row has one
+    for _ in range(iterations - 1):
+        column = torch.bmm(plan.transpose(1, 2), row).reciprocal_() * mass
+        row = torch.bmm(plan, column).reciprocal_()
+    return torch.bmm(plan[:, rows], column * targets).mul_(row[:, rows])
 
 
 @dataclass
@@ -108,7 +111,7 @@ class Transport:
         if mask_diagonal:
             cost.diagonal(dim1=1, dim2=2).zero_()
         mean = cost.sum(dim=(1, 2), keepdim=True) / count
-        squares = cost.square().sum(dim=(1, 2), keepdim=True) / count
+        squares = torch.linalg.vector_norm(cost, dim=(1, 2), keepdim=True).square() / count
         deviation = (squares - mean.square()).clamp(min=0).sqrt()
         distance = cost.sqrt().sum(dim=(1, 2)) / count
         if mask_diagonal:
@@ -118,7 +121,7 @@ class Transport:
     def barycentric(self, temperature: float, iterations: int, rows: slice) -> Tensor:
         """T(h) for this rank's rows: `[L, N, C]`."""
         epsilon = (temperature * self.deviation).clamp(min=SMALLEST_EPSILON)
-        return torch.bmm(transport_plan(self.cost, epsilon, iterations)[:, rows], self.targets)
+        return transport_targets(self.cost, epsilon, iterations, self.targets, rows)
 
 
 class SinkhornDrift:
