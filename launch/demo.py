@@ -22,7 +22,7 @@ def build_parser() -> CommandParser:
         epilog="Example: dinogen demo --input holiday/ --minutes 20 --output runs/holiday",
     )
     parser.add_argument("--output", type=str, default="runs/demo", help="folder for everything that is made")
-    parser.add_argument("--minutes", type=float, default=4, help="training time; the rest takes a minute or two")
+    parser.add_argument("--minutes", type=float, default=3.5, help="training time; the rest takes a minute or two")
     parser.add_argument("--input", type=str, help="folder of photos; without it portraits of nobody are drawn")
     parser.add_argument("--seed", type=int, default=0, help="of everything random")
     return parser

@@ -74,7 +74,7 @@ class Trainer:
         self.teacher = self.make_teacher()
         self.objectives = {name: make_objective(config.objective, name) for name in ("paired", config.objective.name)}
         torch.manual_seed(config.seed)
-        network = Generator(**vars(config.generator)).to(self.device)
+        network = Generator(**vars(config.generator)).to(self.device, memory_format=torch.channels_last)
         self.G_ema = make_ema(network)
         optimizer = torch.optim.Adam(network.parameters(), lr=config.train.learning_rate, betas=config.train.betas)
         self.G, self.optimizer = self.accelerator.prepare(network, optimizer)
