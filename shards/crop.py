@@ -6,13 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dinogen.data.transfer import default_cache
 from dinogen.errors import DinogenError, UsageError
 from dinogen.files import make_output_folder
 from dinogen.progress import progress_bar
 from shards.journal import Journal
 from shards.photo import ACCEPTED, CropOptions, Cropper, Outcome
 from shards.pool import WorkerDied, ordered_map
-from shards.remote import default_cache, is_address
+from shards.remote import is_address
 from shards.report import count_causes, write_report
 from shards.retinaface import choose_weights
 from shards.sources import find_sources
