@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import fsspec
 
@@ -14,6 +15,10 @@ from shards.decode import Rejected
 
 WEB = ("http", "https")
 STORES = ("s3", "gs", "gcs", "hf", "file", "memory")  # what fsspec may be asked for; it knows riskier ones
+
+# parameters of an address that are keys to it, not its name: of S3, Google, Azure and others
+SECRET = re.compile(r"x-(amz|goog)-.*|awsaccesskeyid|googleaccessid|signature|policy|key-pair-id|expires|sig|se|sp|sv|"
+                    r".*(token|secret|password|api_?key).*", re.IGNORECASE)  # fmt: skip
 
 
 def is_address(text: str) -> bool:
@@ -75,3 +80,12 @@ def fetch_to(url: str, path: Path, max_bytes: int | None = None) -> None:
         raise Rejected("too-many-bytes", error.reason) from error
     except Unreachable as error:
         raise Rejected("unreachable", error.reason) from error
+
+
+def public_address(url: str) -> str:
+    """An address without passwords and signatures: what may be written into records that others read."""
+    parts = urlsplit(url)
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    named = [(name, value) for name, value in query if not SECRET.fullmatch(name)]
+    kept = parts.query if len(named) == len(query) else urlencode(named)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, kept, ""))

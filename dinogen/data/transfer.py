@@ -220,7 +220,7 @@ class _WebCopy(_Copy):
             length = answer.headers.get("Content-Length", "")
             promised = file.tell() + int(length) if length.isdigit() else None
             self._refuse_more(promised or 0)
-            while block := answer.read(CHUNK):
+            while block := answer.read1(CHUNK):  # as it comes: a longer read would lose what came before a stall
                 self._refuse_more(file.tell() + len(block))
                 file.write(block)
         return promised
