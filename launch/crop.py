@@ -32,7 +32,8 @@ def build_parser() -> CommandParser:
     add = parser.add_argument
     add("--input", type=str, required=True,
         help="folder of photos, searched recursively (.zip and .tar in it, too); a .zip or .tar, WebDataset shards "
-        "too; a .txt list of paths and addresses; or an address: s3://, gs://, hf://, https://")
+        "too; a .txt list of paths and addresses; an address: s3://, gs://, hf://, https://; or a Hugging Face data "
+        "set: datasets://OWNER/NAME?split=train")
     add("--output", type=str, required=True, help="folder for the crops and the report, made if need be")
     add("--detector", type=str, choices=["mtcnn", "retinaface", "auto"], default="mtcnn",
         help="what finds the faces; mtcnn needs no download, retinaface (100 MB) is surer on crowds and turned "

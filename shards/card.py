@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from dinogen.data.manifest import Manifest, read_manifest
 from dinogen.data.schema import SampleRecord
@@ -21,7 +22,7 @@ def dataset_card(data: Path, contact: str | None = None) -> str:
     """
     manifest = read_manifest(data)
     sources: set[str] = set()
-    licences, consents, captioned = Counter(), Counter(), 0
+    licences, consents, origins, captioned = Counter(), Counter(), Counter(), 0
     for listed in progress(manifest.shards, desc="card", unit="shard"):
         shard = open_shard(data / listed.name, listed)
         for row in range(len(shard)):
@@ -29,6 +30,7 @@ def dataset_card(data: Path, contact: str | None = None) -> str:
             sources.add(record.source_sha256)
             licences[UNKNOWN if record.licence is None else str(record.licence)] += 1
             consents[UNKNOWN if record.consent is None else str(record.consent)] += 1
+            origins[origin(record.address)] += 1
             captioned += record.caption is not None
         shard.close()
     return "\n\n".join(
@@ -36,6 +38,8 @@ def dataset_card(data: Path, contact: str | None = None) -> str:
             f"# Dataset card: {data.resolve().name}",
             "Aligned 256×256 crops of faces, each with what a frozen DINOv2 sees in it.",
             _table("What", "Value", _facts(manifest, len(sources), captioned)),
+            "## Where the sources came from",
+            _table("Origin", "Crops", dict(origins.most_common())),
             "## Licences of the sources",
             _table("Licence", "Crops", dict(licences.most_common())),
             "## Consent of the people",
@@ -44,6 +48,14 @@ def dataset_card(data: Path, contact: str | None = None) -> str:
             _removal(contact),
         ]
     ) + "\n"
+
+
+def origin(address: str | None) -> str:
+    """Whose pictures they are, as far as an address tells: its server, bucket or data set."""
+    if address is None:
+        return UNKNOWN
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc}" + (parts.path if parts.scheme == "datasets" else "")
 
 
 def _facts(manifest: Manifest, sources: int, captioned: int) -> dict[str, object]:
@@ -68,7 +80,7 @@ def _table(left: str, right: str, rows: Mapping[str, object]) -> str:
 def _removal(contact: str | None) -> str:
     asked = f"Ask {contact}" if contact else "Ask whoever gave you this data"
     return (
-        f"{asked}, naming the picture's file or its sha256. `dinogen remove --data SHARDS --source NAME_OR_SHA256` "
+        f"{asked}, naming the picture's file, its sha256 or its address. `dinogen remove --data SHARDS --source NAME` "
         "takes all crops of a picture out of the shards. Crop folders, copies of the shards and models that were trained "
         "before are not changed by it."
     )

@@ -6,13 +6,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from dinogen.data.transfer import default_cache
 from dinogen.errors import DinogenError, UsageError
 from dinogen.files import make_output_folder
 from dinogen.progress import progress_bar
+from shards.hub import is_hub
 from shards.journal import Journal
 from shards.photo import ACCEPTED, CropOptions, Cropper, Outcome
 from shards.pool import WorkerDied, ordered_map
-from shards.remote import default_cache, is_address
+from shards.remote import is_address
 from shards.report import count_causes, write_report
 from shards.retinaface import choose_weights
 from shards.sources import find_sources
@@ -91,7 +93,7 @@ def settle(options: CropOptions) -> CropOptions:
 
 def refuse_overlap(given: str, output: Path) -> None:
     """Crops below the input would be taken for photos by the next run."""
-    if not is_address(given) and output.resolve().is_relative_to(Path(given).resolve()):
+    if not is_hub(given) and not is_address(given) and output.resolve().is_relative_to(Path(given).resolve()):
         raise UsageError(f"{output}: lies inside --input, so crops would be taken for photos; choose another --output")
 
 

@@ -2,11 +2,15 @@
 
 import io
 import warnings
+from functools import cache
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError, features
 
 FORMATS = ("JPEG", "PNG", "WEBP")  # every decoder left out is attack surface saved
+HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+AVIF_BRANDS = {b"avif", b"avis"}
+HEIF_EXTRA = "pip install 'dinogen[heif]'"
 MAX_PIXELS = 80_000_000  # about 0.7 GB at worst, with transparency; a decompression bomb does not pass
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
@@ -32,7 +36,9 @@ class Rejected(Exception):
 
 
 def decode(payload: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decode a JPEG, PNG or WebP (the first frame of an animation) to what a viewer shows: upright sRGB on white.
+    """Decode a picture (the first frame of an animation) to what a viewer shows: upright sRGB on white.
+
+    JPEG, PNG and WebP always; HEIC with the package pillow-heif; AVIF where Pillow was built with it, as it mostly is.
 
     Args:
         payload: the whole file.
@@ -42,7 +48,7 @@ def decode(payload: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         An RGB image of 8 bits a channel that carries no metadata.
 
     Raises:
-        Rejected: `empty-file`, `not-an-image`, `too-many-pixels` or `damaged`.
+        Rejected: `empty-file`, `not-an-image`, `needs-package`, `too-many-pixels` or `damaged`.
     """
     if not payload:
         raise Rejected("empty-file", "the file holds no bytes")
@@ -60,17 +66,59 @@ def decode(payload: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
 def open_checked(payload: bytes, max_pixels: int) -> Image.Image:
     """Read the header only, and refuse what is no picture or too large a one."""
+    formats = formats_for(payload)
     try:
-        image = Image.open(io.BytesIO(payload), formats=FORMATS)
+        image = Image.open(io.BytesIO(payload), formats=formats)
     except Image.DecompressionBombError as error:
         raise Rejected("too-many-pixels", str(error)) from error
     except UnidentifiedImageError as error:
-        raise Rejected("not-an-image", f"neither {', '.join(FORMATS[:-1])} nor {FORMATS[-1]}") from error
+        if formats != FORMATS:
+            raise Rejected("damaged", f"declares itself {formats[0]}, but cannot be opened") from error
+        raise Rejected("not-an-image", "no JPEG, PNG, WebP, HEIC or AVIF") from error
     except Exception as error:
         raise Rejected("damaged", f"{type(error).__name__}: {error}") from error
     if image.width * image.height > max_pixels:
         raise Rejected("too-many-pixels", f"{image.width}×{image.height} pixels; at most {max_pixels:,} are decoded")
     return image
+
+
+def formats_for(payload: bytes) -> tuple[str, ...]:
+    """The decoders that may look at a file: the further ones only at what says that it is theirs."""
+    kind = kind_of(payload)
+    if kind == ".avif":
+        if not features.check_module("avif"):
+            raise Rejected("needs-package", "an AVIF; pip install --upgrade pillow")
+        return ("AVIF",)
+    if kind == ".heic":
+        if not heif_decoder():
+            raise Rejected("needs-package", f"a HEIC; {HEIF_EXTRA}")
+        return ("HEIF",)
+    return FORMATS
+
+
+@cache
+def heif_decoder() -> bool:
+    """Whether HEIC can be read; makes it so if the package is there."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener(thumbnails=False)
+    return True
+
+
+def kind_of(head: bytes) -> str | None:
+    """The usual suffix of what a file's first bytes declare, `.jpg` for one; None if it is none of our pictures."""
+    if head[4:8] == b"ftyp":
+        length = min(int.from_bytes(head[:4], "big"), 256)
+        brands = [head[8:12], *(head[place : place + 4] for place in range(16, length, 4))]
+        if AVIF_BRANDS & set(brands):
+            return ".avif"
+        return ".heic" if HEIF_BRANDS & set(brands) else None
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return ".webp"
+    beginnings = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png"}
+    return next((suffix for beginning, suffix in beginnings.items() if head.startswith(beginning)), None)
 
 
 def orientation_of(image: Image.Image) -> int:

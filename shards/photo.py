@@ -174,7 +174,10 @@ def encode(image: Image.Image, suffix: str) -> bytes:
 
 
 def read_sidecar(source: Source) -> dict[str, Any]:
-    """`licence` and `consent` from the `.json` of the same name beside a photo; null where it says nothing."""
+    """What is known of a photo's origin: `licence` and `consent`, null where nothing is said, `address` and `caption`.
+
+    They are read from the `.json` of the same name beside it; an address that it was just fetched from wins.
+    """
     payload = source.sidecar()
     try:
         stated = {} if payload is None else json.loads(payload)
@@ -182,4 +185,7 @@ def read_sidecar(source: Source) -> dict[str, Any]:
         raise Rejected("bad-sidecar", f"the .json beside it: {error}") from error
     if not isinstance(stated, dict):
         raise Rejected("bad-sidecar", "the .json beside it is not an object with the keys licence and consent")
-    return {key: stated.get(key) for key in ("licence", "consent")}
+    further = {"address": source.address or stated.get("address"), "caption": stated.get("caption")}
+    return {key: stated.get(key) for key in ("licence", "consent")} | {
+        key: value for key, value in further.items() if isinstance(value, str)
+    }

@@ -3,28 +3,22 @@
 import hashlib
 import os
 import re
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
+import fsspec
+
+from dinogen.data.transfer import TooLarge, Unreachable, Wanted, copy_address, refuse_for_good
 from dinogen.errors import DinogenError, UsageError
-from dinogen.files import atomic_file
 from shards.decode import Rejected
 
 WEB = ("http", "https")
 STORES = ("s3", "gs", "gcs", "hf", "file", "memory")  # what fsspec may be asked for; it knows riskier ones
-NEEDS = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs"}
-TRIES = 4
-WAIT = 0.5  # seconds before the second try, doubled each time
-STALL = 30.0  # seconds without a byte after which a connection counts as dead
-BLOCK = 1 << 20
 
-
-def default_cache() -> Path:
-    """Where fetched files are kept between runs."""
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "dinogen"
+# parameters of an address that are keys to it, not its name: of S3, Google, Azure and others
+SECRET = re.compile(r"x-(amz|goog)-.*|awsaccesskeyid|googleaccessid|signature|policy|key-pair-id|expires|sig|se|sp|sv|"
+                    r".*(token|secret|password|api_?key).*", re.IGNORECASE)  # fmt: skip
 
 
 def is_address(text: str) -> bool:
@@ -52,10 +46,11 @@ def list_remote(url: str) -> Iterator[tuple[str, str, tuple]]:
     if url.startswith(tuple(f"{scheme}://" for scheme in WEB)):
         yield url.rsplit("/", 1)[-1], url, ()  # the web has no folders to list
         return
-    store, root = open_store(url)
     try:
+        store, root = fsspec.core.url_to_fs(url)
         found = store.find(root, detail=True)
     except Exception as error:  # every store has its own exceptions
+        refuse_for_good(url, error)
         raise DinogenError(f"{url}: cannot be listed ({type(error).__name__}: {error})") from error
     for path, about in sorted(found.items()):
         version = tuple(str(about[key]) for key in ("size", "ETag", "LastModified", "mtime", "created") if key in about)
@@ -63,57 +58,34 @@ def list_remote(url: str) -> Iterator[tuple[str, str, tuple]]:
         yield name, store.unstrip_protocol(path), version
 
 
-def open_store(url: str):
-    """The fsspec file system of an address, and the path in it."""
-    import fsspec
-
-    try:
-        return fsspec.core.url_to_fs(url)
-    except ImportError as error:
-        scheme = url.split("://")[0]
-        raise DinogenError(f"{url}: needs a package that is missing; pip install {NEEDS.get(scheme, error)}") from error
-
-
 def fetch(url: str, cache: Path, version: tuple = (), max_bytes: int | None = None) -> Path:
     """The local copy of an address, fetched unless it is there; retried, and never kept in part.
 
     Raises:
         Rejected: `unreachable` after several tries, or `too-many-bytes`.
+        DinogenError: no room on the disk, or a package is missing.
     """
     digest = hashlib.sha256(repr((url, *version)).encode("utf-8", "surrogatepass")).hexdigest()
     path = cache / "files" / digest[:2] / (digest + Path(url).suffix.lower()[:8])
-    if path.exists():
-        return path
-    for attempt in range(TRIES):
-        try:
-            with atomic_file(path) as temporary:
-                copy(url, temporary, max_bytes)
-            return path
-        except (Rejected, DinogenError):
-            raise
-        except Exception as error:  # urllib's, http.client's and every store's own
-            refused = isinstance(error, urllib.error.HTTPError) and error.code in (401, 403, 404, 410)
-            if refused or attempt == TRIES - 1:
-                raise Rejected("unreachable", f"{type(error).__name__}: {error}") from error
-            time.sleep(WAIT * 2**attempt)
-    raise AssertionError("unreachable")
+    if not path.exists():
+        fetch_to(url, path, max_bytes)
+    return path
 
 
-def copy(url: str, path: Path, max_bytes: int | None) -> None:
-    """Stream an address into a file; a connection that ends early is an error."""
-    if url.startswith(tuple(f"{scheme}://" for scheme in WEB)):
-        request = urllib.request.Request(url, headers={"User-Agent": "dinogen"})
-        opened = urllib.request.urlopen(request, timeout=STALL)
-        expected = opened.headers.get("Content-Length")
-    else:
-        store, place = open_store(url)
-        opened, expected = store.open(place, "rb"), store.size(place)
-    taken = 0
-    with opened, path.open("wb") as file:
-        while block := opened.read(BLOCK):
-            taken += len(block)
-            if max_bytes is not None and taken > max_bytes:
-                raise Rejected("too-many-bytes", f"more than {max_bytes:,} bytes")
-            file.write(block)
-    if expected is not None and taken != int(expected):
-        raise OSError(f"ended after {taken} of {expected} bytes")
+def fetch_to(url: str, path: Path, max_bytes: int | None = None) -> None:
+    """Copy an address to `path`; raises as `fetch` does."""
+    try:
+        copy_address(url, path, Wanted(most=max_bytes))
+    except TooLarge as error:
+        raise Rejected("too-many-bytes", error.reason) from error
+    except Unreachable as error:
+        raise Rejected("unreachable", error.reason) from error
+
+
+def public_address(url: str) -> str:
+    """An address without passwords and signatures: what may be written into records that others read."""
+    parts = urlsplit(url)
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    named = [(name, value) for name, value in query if not SECRET.fullmatch(name)]
+    kept = parts.query if len(named) == len(query) else urlencode(named)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, kept, ""))

@@ -37,7 +37,7 @@ def remove_samples(data: Path, keys: Collection[str] = (), sources: Collection[s
     Args:
         data: folder of shards.
         keys: of the samples.
-        sources: file names, or sha256, of the source pictures whose samples are meant.
+        sources: file names, sha256 or addresses of the source pictures whose samples are meant.
 
     Raises:
         UsageError: neither keys nor sources.
@@ -95,7 +95,7 @@ def find_rows(data: Path, manifest: Manifest, keys: set[str], sources: set[str])
             names = {key} & keys
             if sources:
                 sample = SampleRecord.from_bytes(shard.read(row, "record"))
-                names |= {sample.source, sample.source_sha256} & sources
+                names |= {sample.source, sample.source_sha256, sample.address} & sources
             if names:
                 found.setdefault(record.name, set()).add(row)
                 seen |= names

@@ -23,8 +23,8 @@ COLUMNS = ("source", "cause", "detail", "sha256", "keys", "split")
 MEASURES = ("score", "face_pixels", "yaw", "pitch", "sharpness", "padding")
 SHOWN = 32  # pictures in a contact sheet, spread evenly over the sources
 THUMB = 128
-UNSHOWABLE = {"decoder-crashed", "damaged", "not-an-image", "empty-file", "too-many-pixels", "too-many-bytes",
-              "unreadable", "unreachable", "refused-address", "damaged-archive"}  # fmt: skip
+UNSHOWABLE = {"decoder-crashed", "damaged", "needs-package", "not-an-image", "empty-file", "too-many-pixels",
+              "too-many-bytes", "unreadable", "unreachable", "refused-address", "damaged-archive"}  # fmt: skip
 
 MEANING = {
     ACCEPTED: "gave at least one crop",
@@ -37,9 +37,10 @@ MEANING = {
     "empty-file": "holds no bytes",
     "extreme-pose": "the head is turned further than --max-pose",
     "face-too-small": "the largest face is smaller than --min-face",
+    "needs-package": "a HEIC or AVIF, for which a package is missing",
     "near-duplicate": "looks like another photo, resized or recompressed perhaps",
     "no-face": "the detector is sure of no face, see --min-score",
-    "not-an-image": "not a JPEG, PNG or WebP, whatever its name says",
+    "not-an-image": "not a JPEG, PNG, WebP, HEIC or AVIF, whatever its name says",
     "refused-address": "an address of a kind that is never opened",
     "several-faces": "more than one face, and --faces is skip",
     "too-many-bytes": "the file is larger than any photo",

@@ -9,11 +9,11 @@ from pathlib import Path
 from dinogen.errors import DinogenError, UsageError
 from shards.archives import ARCHIVES, PACKED, Member, list_archive, read_member
 from shards.decode import Rejected
-from shards.remote import fetch, is_address, list_remote
+from shards.hub import MAX_BYTES, cached_rows, is_hub, read_rows
+from shards.remote import fetch, is_address, list_remote, public_address
 
 COMPANIONS = {".txt", ".csv", ".json", ".jsonl"}  # captions and licences that lie beside photos
 LISTS = {".txt", ".lst", ".list"}
-MAX_BYTES = 1 << 29  # no photo is larger than half a gigabyte; reading must not exhaust memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,11 @@ class Source:
 
     def sidecar(self) -> bytes | None:
         """The `.json` of the same name beside the photo, if there is one."""
+        return None
+
+    @property
+    def address(self) -> str | None:
+        """Where it was fetched from, if it was."""
         return None
 
 
@@ -91,6 +96,10 @@ class RemoteSource(Source):
     def stamp(self) -> list:
         return list(self.version)
 
+    @property
+    def address(self) -> str | None:
+        return public_address(self.url)
+
     def read(self) -> bytes:
         return read_file(str(fetch(self.url, Path(self.cache), self.version, MAX_BYTES)))
 
@@ -124,7 +133,8 @@ def find_sources(given: str | Path, cache: Path) -> list[Source]:
 
     Args:
         given: a folder (searched recursively, archives in it too); a `.txt`/`.lst` list of paths and addresses;
-            a `.zip` or `.tar` (a WebDataset shard too); or an address such as `s3://bucket/photos`.
+            a `.zip` or `.tar` (a WebDataset shard too); an address such as `s3://bucket/photos`; or a Hugging Face
+            data set, `datasets://OWNER/NAME` (see `hub`).
         cache: folder for what is fetched from addresses.
 
     Raises:
@@ -133,14 +143,16 @@ def find_sources(given: str | Path, cache: Path) -> list[Source]:
     """
     sources = {source.name: source for source in open_input(str(given), cache)}
     if not sources:
-        raise DinogenError(f"{given}: no image in it or below it; --input takes JPEG, PNG or WebP photos")
+        raise DinogenError(f"{given}: no image in it or below it; --input takes photos: JPEG, PNG, WebP, HEIC, AVIF")
     return sorted(sources.values(), key=lambda source: os.fsencode(source.name))
 
 
 def open_input(given: str, cache: Path) -> Iterator[Source]:
     """Tell the kinds of input apart."""
     path = Path(given)
-    if is_address(given):
+    if is_hub(given):
+        yield from open_hub(given, cache)
+    elif is_address(given):
         yield from open_address(given, cache)
     elif not path.exists():
         raise UsageError(f"{given}: no such folder or file; --input takes a folder of photos, a list or an archive")
@@ -197,6 +209,16 @@ def open_address(url: str, cache: Path) -> Iterator[Source]:
     for name, address, version in list_remote(url):
         if Path(name).suffix.lower() not in COMPANIONS:
             yield RemoteSource(name, address, str(cache), version)
+
+
+def open_hub(address: str, cache: Path) -> Iterator[Source]:
+    """The pictures of a Hugging Face data set, from the cache; its rows without one get their line, too."""
+    folder = cached_rows(address, cache)
+    for row in read_rows(folder)[0]:
+        if "file" in row:
+            yield FileSource(row["file"], str(folder / row["file"]))
+        else:
+            yield BrokenSource(f"{row['split']}/{row['row']:08d}", row["cause"], row["detail"])
 
 
 def walk(folder: Path) -> Iterator[Path]:

@@ -28,6 +28,7 @@ def test_every_verb_explains_itself_as_a_module_too(verb):
     ("verb", "flags"),
     [
         ("synth", "--count --output --seed"),
+        ("download", "--dataset --output --workers"),
         ("crop", "--input --output --detector --faces --min-face --workers"),
         ("pack", "--crops --output --teacher --captions --batch-size"),
         ("train", "--config --data --output --seed --objective.name --teacher.shard --train.total_kimg "
@@ -77,7 +78,7 @@ def test_dashes_and_an_equals_sign_work_alike(tmp_path, capsys):
 
 def test_an_unknown_verb_is_answered_with_the_known_ones(capsys):
     assert main(["trian"]) == 2
-    assert "no verb 'trian'; known ones: synth, crop" in capsys.readouterr().err
+    assert "no verb 'trian'; known ones: synth, download, crop" in capsys.readouterr().err
 
 
 def test_an_unknown_flag_is_answered_with_the_nearest(capsys):

@@ -5,9 +5,10 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, features
 
-from shards.decode import Rejected, decode
+from shards import decode as decoding
+from shards.decode import Rejected, decode, heif_decoder, kind_of
 
 EXIF_ORIENTATION, GPS = 0x0112, 0x8825
 
@@ -49,6 +50,46 @@ def test_exif_orientation_is_applied(format, orientation):
     exif = Image.Exif()
     exif[EXIF_ORIENTATION] = orientation
     assert_shows(encoded(turned_for_exif(upright, orientation), format, exif=exif, quality=95), upright)
+
+
+MODERN = [
+    pytest.param("HEIF", marks=pytest.mark.skipif(not heif_decoder(), reason="needs pip install 'dinogen[heif]'")),
+    pytest.param("AVIF", marks=pytest.mark.skipif(not features.check_module("avif"), reason="this Pillow reads no AVIF")),
+]
+
+
+@pytest.mark.parametrize("format", MODERN)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_heic_and_avif_are_shown_upright(format, orientation):
+    upright = quarters(64).crop((0, 0, 64, 48))
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = orientation
+    payload = encoded(turned_for_exif(upright, orientation), format, exif=exif.tobytes(), quality=95)
+    assert kind_of(payload) == {"HEIF": ".heic", "AVIF": ".avif"}[format]
+    assert_shows(payload, upright)
+
+
+@pytest.mark.parametrize("format", MODERN)
+def test_heic_and_avif_may_be_transparent_or_cut_or_too_large(format):
+    image = quarters().convert("RGBA")
+    image.putalpha(Image.new("L", (32, 32), 0))
+    assert np.asarray(decode(encoded(image, format))).min() > 245
+    payload = encoded(quarters(256), format)
+    for damaged, most, cause in ((payload[: len(payload) // 2], 10**6, "damaged"), (payload, 65_535, "too-many-pixels")):
+        with pytest.raises(Rejected) as rejected:
+            decode(damaged, most)
+        assert rejected.value.cause == cause
+
+
+@pytest.mark.parametrize(
+    ("brand", "package"), [(b"heic", "dinogen[heif]"), (b"mif1", "dinogen[heif]"), (b"avif", "pillow")]
+)
+def test_without_its_package_a_heic_or_avif_is_reported_by_the_name_of_it(brand, package, monkeypatch):
+    monkeypatch.setattr(decoding, "heif_decoder", lambda: False)
+    monkeypatch.setattr(decoding.features, "check_module", lambda name: False)
+    with pytest.raises(Rejected) as rejected:
+        decode(b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0" + brand + bytes(100))
+    assert rejected.value.cause == "needs-package" and package in rejected.value.detail
 
 
 def test_no_metadata_survives():
@@ -139,12 +180,13 @@ PNG = encoded(quarters(256), "PNG")
         (JPEG[: len(JPEG) // 2], "damaged"),
         (PNG[: len(PNG) // 2], "damaged"),
         (encoded(quarters(256), "WEBP")[:-40], "damaged"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0mp42" + bytes(999), "not-an-image"),
         (JPEG[:3], "not-an-image"),
         (png_bomb(60_000, 60_000), "too-many-pixels"),
         (png_bomb(12_000, 12_000), "too-many-pixels"),
         (png_bomb(2_000, 2_000), "damaged"),
     ],
-    ids="empty html zeros gif tiff cut-jpeg cut-png cut-webp three-bytes bomb big lie".split(),
+    ids="empty html zeros gif tiff cut-jpeg cut-png cut-webp film three-bytes bomb big lie".split(),
 )
 def test_what_is_no_photo_is_rejected_with_its_cause(payload, cause):
     with pytest.raises(Rejected) as rejected:
@@ -166,7 +208,8 @@ def test_a_broken_exif_block_does_not_lose_the_photo():
 
 def test_one_changed_byte_never_escapes_as_another_exception():
     rng = np.random.default_rng(0)
-    for original in (encoded(quarters(48), "JPEG"), encoded(quarters(48), "PNG"), encoded(quarters(48), "WEBP")):
+    modern = ["HEIF"] * heif_decoder() + ["AVIF"] * features.check_module("avif")
+    for original in [encoded(quarters(48), format) for format in ("JPEG", "PNG", "WEBP", *modern)]:
         for _ in range(150):
             damaged = bytearray(original)
             damaged[rng.integers(len(damaged))] = rng.integers(256)

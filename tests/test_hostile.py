@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from drawn_face import add_face, draw_face
-from PIL import Image, ImageFilter
+from PIL import Image, ImageFilter, features
 from test_decode import EXIF_ORIENTATION, encoded, png_bomb, png_chunk
+
+from shards.decode import heif_decoder
 
 ACCEPTED = {"accepted"}
 MOST_MEMORY = 2000  # MiB: torch and the detector alone take 700, a 60-megapixel photo with transparency the rest
@@ -87,6 +89,10 @@ def pictures() -> Iterator[tuple[str, bytes, set[str]]]:
     yield "broken-exif.jpg", encoded(face(15), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff"), ACCEPTED
     yield "progressive.jpg", encoded(face(16), "JPEG", progressive=True), ACCEPTED
     yield "crowd.jpg", encoded(twenty_faces(), "JPEG"), ACCEPTED
+    if heif_decoder():
+        yield "phone.heic", encoded(face(32), "HEIF", quality=95), ACCEPTED
+    if features.check_module("avif"):
+        yield "modern.avif", encoded(face(33), "AVIF", quality=95), ACCEPTED
     yield "folder.jpg/inside.jpg", encoded(face(17), "JPEG"), ACCEPTED
     yield "zz-copy.jpg", plain, {"duplicate"}
     yield "zz-recompressed.jpg", encoded(face(1), "JPEG", quality=40), ACCEPTED
@@ -116,10 +122,11 @@ def others() -> Iterator[tuple[str, bytes, set[str]]]:
     yield "just-too-large.png", png_bomb(9_000, 9_000), {"too-many-pixels"}
     yield "one-pixel.png", encoded(Image.new("RGB", (1, 1)), "PNG"), {"too-small"}
     yield "thread.png", encoded(Image.new("RGB", (3000, 2)), "PNG"), {"too-small"}
-    yield "page.jpg", b"<!doctype html><html><body>Not found</body></html>", {"not-an-image"}
+    yield "<script>page.jpg", b"<!doctype html><html><body>Not found</body></html>", {"not-an-image"}
     yield "drawing.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", {"not-an-image"}
     yield "program.png", b"\x7fELF" + bytes(500), {"not-an-image"}
     yield "script.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nquit\n", {"not-an-image"}
+    yield "film.heic", b"\0\0\0\x18ftypheic\0\0\0\0heic" + bytes(500), {"damaged", "needs-package"}
     yield "model.pkl", b"cos\nsystem\n(S'touch executed'\ntR.", {"not-an-image"}
     yield "animated.gif", encoded(face(22), "GIF", save_all=True, append_images=[face(23)]), {"not-an-image"}
     yield "old.bmp", encoded(face(24), "BMP"), {"not-an-image"}

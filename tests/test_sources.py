@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from drawn_face import draw_face
 
+from dinogen.data import transfer
 from dinogen.errors import DinogenError, UsageError
-from shards import remote
 from shards.crop import crop_folder
 from shards.decode import Rejected
 from shards.sources import find_sources
@@ -172,7 +172,7 @@ class Server(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(remote, "WAIT", 0.01)
+    monkeypatch.setattr(transfer, "FIRST_PAUSE", 0.001)
     Server.asked = []
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
@@ -188,7 +188,7 @@ def test_a_flaky_server_is_asked_again_and_the_photo_is_kept(server, tmp_path):
 
 
 def test_what_cannot_be_fetched_is_reported_and_leaves_nothing(server, tmp_path):
-    for name, tries in (("short", remote.TRIES), ("gone", 1)):
+    for name, tries in (("short", transfer.ATTEMPTS), ("gone", 1)):
         (source,) = find_sources(f"{server}/{name}.jpg", tmp_path / "cache")
         assert cause_of(source) == "unreachable"
         assert Server.asked.count(f"/{name}.jpg") == tries

@@ -8,7 +8,7 @@ from filelock import FileLock
 
 from dinogen.data.check import Verify, check_file
 from dinogen.data.manifest import MANIFEST_NAME, Manifest, ShardRecord, parse_manifest, read_manifest
-from dinogen.data.transfer import copy_address, read_address
+from dinogen.data.transfer import Wanted, copy_address, default_cache, read_address
 from dinogen.errors import DinogenError, UsageError
 from dinogen.files import make_output_folder
 
@@ -55,8 +55,7 @@ class RemoteFolder:
 
     def __init__(self, address: str, cache: Path | None = None, cache_bytes: float | None = None):
         self.address = address.rstrip("/")
-        default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "dinogen"
-        self.cache = cache or Path(os.environ.get("DINOGEN_CACHE", default)) / "shards"
+        self.cache = cache or default_cache() / "shards"
         limit = float(os.environ.get("DINOGEN_CACHE_GB", CACHE_GB)) * 1e9
         self.cache_bytes = limit if cache_bytes is None else cache_bytes
 
@@ -78,7 +77,7 @@ class RemoteFolder:
                 for leftover in self.cache.glob(f".{path.name}.tmp*"):  # of a process that was killed
                     leftover.unlink()
                 self._make_room(record.bytes)
-                copy_address(f"{self.address}/{record.name}", path, record.bytes, record.sha256)
+                copy_address(f"{self.address}/{record.name}", path, Wanted(record.bytes, record.sha256))
         return path
 
     def _holds(self, path: Path, record: ShardRecord, verify: Verify | None) -> bool:

@@ -43,6 +43,7 @@ class SampleRecord:
         licence: of the source, as it was given.
         consent: of the person, as it was given.
         split: `train`, `val` or another name; a loader reads one split.
+        address: where the source was fetched from, if it is known.
         mirrored: the pyramid is of the crop's mirror image, and a loader mirrors the crop when it decodes it. Box and
             landmarks stay those of the source.
     """
@@ -56,13 +57,16 @@ class SampleRecord:
     licence: Any = None
     consent: Any = None
     split: str = DEFAULT_SPLIT
+    address: str | None = None
     mirrored: bool = False
 
     def to_bytes(self) -> bytes:
-        """KEY.json, the same bytes for the same record; only a mirrored sample says whether it is."""
+        """KEY.json, the same bytes for the same record; only what was fetched has an address, only what is mirrored
+        says so."""
         values = asdict(self)
-        if not self.mirrored:
-            del values["mirrored"]
+        for name in ("address", "mirrored"):
+            if not values[name]:
+                del values[name]
         return json.dumps(values, ensure_ascii=False, sort_keys=True, allow_nan=False).encode()
 
     @classmethod
@@ -82,7 +86,7 @@ class SampleRecord:
         for name in ("source", "source_sha256"):
             if name not in known:
                 raise DinogenError(f"has no '{name}'")
-        for name in ("source", "source_sha256", "caption", "split"):
+        for name in ("source", "source_sha256", "caption", "split", "address"):
             if name in known and not isinstance(known[name], str):
                 raise DinogenError(f"'{name}' is not a text")
         return cls(**known)

@@ -1,0 +1,42 @@
+"""`dinogen download`: fetch photos, each with a record of where it came from."""
+
+import sys
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from dinogen.errors import UsageError
+from launch.command import CommandParser, run_command, say_done
+
+DESCRIPTION = """\
+Fetch photos into a folder: NAME.jpg, and NAME.json with its address, sha256, licence and consent, which dinogen crop
+carries along. Broken connections are taken up again; run the same command again after an interruption, and to try
+once more what could not be fetched: downloads.csv says what became of every address."""
+
+
+def build_parser() -> CommandParser:
+    parser = CommandParser("download", DESCRIPTION)
+    parser.add_argument("--dataset", type=str, required=True,
+                        help="samples (five portraits on Unsplash); a .txt with an address a line; a .csv with a "
+                             "column address and perhaps licence, consent, caption; or a Hugging Face data set, "
+                             "OWNER/NAME or datasets://OWNER/NAME?split=train")
+    parser.add_argument("--output", type=str, required=True, help="folder for the photos, made if need be")
+    parser.add_argument("--workers", type=int, default=8, help="photos of a list to fetch at a time")
+    return parser
+
+
+def work(args: Namespace) -> None:
+    if args.workers < 1:
+        raise UsageError(f"--workers {args.workers}: give at least 1")
+    from shards.download import download
+
+    summary = download(args.dataset, Path(args.output), args.workers)
+    say_done(f"{args.output}: {summary}", f"dinogen crop --input {args.output} --output {args.output}-crops")
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_command(build_parser(), work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
