@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from dinogen.errors import DinogenError
+from dinogen.errors import DinogenError, first_line
 
 MOST_JSON_BYTES = 2**20
 MOST_HEADER_BYTES = 4 * 2**20  # of a safetensors file; ours have some ten thousand bytes
@@ -133,8 +133,3 @@ def unreadable(path: Path, error: OSError) -> DinogenError:
 def quoted(name: str) -> str:
     """A name out of somebody's file, for a message: of bounded length and without control characters."""
     return repr(name[:80])
-
-
-def first_line(error: BaseException) -> str:
-    """An error in a few words."""
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from dinogen.errors import DinogenError
+from dinogen.errors import DinogenError, first_line
 from dinogen.files import atomic_folder, remove_folder, write_json
-from dinogen.tensor_files import DamagedFile, Shapes, first_line, shapes_of, unreadable
+from dinogen.tensor_files import DamagedFile, Shapes, shapes_of, unreadable
 from dinogen.train.checkpoint_read import (
     STATE_FILE,
     VERSION,

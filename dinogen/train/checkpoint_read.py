@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from dinogen.data.order import LoaderState
-from dinogen.errors import DinogenError
-from dinogen.tensor_files import DamagedFile, Shapes, check_header, first_line, quoted, read_json, read_tensors
+from dinogen.errors import DinogenError, first_line
+from dinogen.tensor_files import DamagedFile, Shapes, check_header, quoted, read_json, read_tensors
 
 VERSION = 2
 STATE_FILE = "state.json"
