@@ -12,17 +12,10 @@ import pytest
 import torch
 from canary import Canary
 from safetensors.torch import load_file, save_file
+from small_checkpoint import EXPECTED, STATE, contents, names, save
 
 from dinogen.errors import DinogenError
-from dinogen.networks import Generator
-from dinogen.train.checkpoint import (
-    expected_files,
-    list_checkpoints,
-    load_newest,
-    optimizer_tensors,
-    random_states,
-    save_checkpoint,
-)
+from dinogen.train.checkpoint import load_newest, save_checkpoint
 from dinogen.train.checkpoint_read import digest_of, fingerprint
 from dinogen.train.run_folder import RunFolder
 from launch.train import main
@@ -33,38 +26,6 @@ OF_OLD = [
     "--generator.w_dim=8", "--generator.mapping_layers=1", "--train.batch_size=4", "--train.real_batch_size=8",
     "--schedule.stage_kimg=0.016", "--schedule.fade_kimg=0.008",
 ]  # fmt: skip
-STATE = {"cur_step": 1, "world_size": 1, "loader": {"epoch": 0, "position": 8}, "scaler": None}
-
-
-def small_generator() -> Generator:
-    return Generator(img_resolution=8, z_dim=8, w_dim=8, mapping_layers=1, channel_base=32, channel_max=8)
-
-
-EXPECTED = expected_files(small_generator(), small_generator())
-
-
-def contents() -> dict[str, dict[str, torch.Tensor]]:
-    """The tensors of a trainer that has taken one step at 4×4."""
-    network = small_generator()
-    optimizer = torch.optim.Adam(network.parameters())
-    network(torch.randn(2, 8), 4).square().sum().backward()
-    optimizer.step()
-    device = torch.device("cpu")
-    return {
-        "generator": network.state_dict(),
-        "ema": network.state_dict(),
-        "optimizer": optimizer_tensors(optimizer, network),
-        "random": {"latents": torch.get_rng_state(), "ranks": random_states(device)[None]},
-    }
-
-
-def save(folder: Path, *clocks: int, **options) -> None:
-    for cur_nimg in clocks:
-        save_checkpoint(folder, cur_nimg, contents(), STATE, **options)
-
-
-def names(folder: Path) -> list[int]:
-    return [int(path.name.removeprefix("nimg")) for path in list_checkpoints(folder)]
 
 
 # ---- writing
