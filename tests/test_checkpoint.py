@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from small_checkpoint import EXPECTED, STATE, contents, names, save
 
 from dinogen.errors import DinogenError
+from dinogen.tensor_files import MOST_JSON_BYTES
 from dinogen.train.checkpoint import load_newest, save_checkpoint
 from dinogen.train.checkpoint_read import digest_of, fingerprint
 from dinogen.train.run_folder import RunFolder
@@ -97,6 +98,15 @@ def test_whatever_happens_to_the_newest_checkpoint_is_noticed_and_the_way_on_nam
     assert f"delete the folder {tmp_path}/nimg000000000016 to go on from nimg000000000008, which is whole: 0.008" in line
     shutil.rmtree(tmp_path / "nimg000000000016")
     assert load_newest(tmp_path, EXPECTED)[0].name == "nimg000000000008"
+
+
+def test_a_short_write_is_told_by_its_length(tmp_path):
+    save(tmp_path, 8)
+    path = tmp_path / "nimg000000000008/ema.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    length = path.stat().st_size
+    with pytest.raises(DinogenError, match=f"{path}: {length} bytes long, but {length + 100} were written"):
+        load_newest(tmp_path, EXPECTED)
 
 
 def test_a_remedy_is_named_only_if_it_helps(tmp_path):
@@ -294,7 +304,8 @@ def test_an_absurd_state_is_refused(tmp_path, text):
     save(tmp_path, 8)
     path = tmp_path / "nimg000000000008/state.json"
     path.write_text(text)
-    assert f"{path}: " in refusal(tmp_path)
+    line = refusal(tmp_path)
+    assert f"{path}: " in line and (len(text) <= MOST_JSON_BYTES or "longer than" in line)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from dinogen.tensor_files import DamagedFile, Shapes, check_header, quoted, read
 
 VERSION = 2
 STATE_FILE = "state.json"
-MOST_RANKS = 2**16
 MOST_COUNTED = 2**53  # images, steps, samples: beyond it JSON's numbers are not exact
 
 # What state.json holds, and of which type.
@@ -100,8 +99,6 @@ def check_state(path: Path, state: dict) -> None:
     for key, count in counts.items():
         if type(count) is not int or not 0 <= count < MOST_COUNTED:
             raise DamagedFile(f"{path}: {key} is no whole number from 0 up")
-    if not 1 <= state["world_size"] <= MOST_RANKS:
-        raise DamagedFile(f"{path}: world_size is not from 1 to {MOST_RANKS}")
     if not all(isinstance(written, dict) and written for written in (state["files"] or {}).values()):
         raise DamagedFile(f"{path}: files does not say how long each is")
     if not all(type(value) in (int, float) for value in (state["scaler"] or {}).values()):
