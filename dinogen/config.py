@@ -126,6 +126,8 @@ class TrainConfig:
         stored_pyramids_from: resolution from which the reals' stored pyramids are used; below it crops are reduced
             to the stage's resolution and shown to the teacher. None: from the teacher's input size up.
         checkpoint_kimg: a checkpoint every so often.
+        keep_checkpoints: so many of the newest checkpoints are kept.
+        keep_every_kimg: besides, keep for good the first checkpoint after every so many kimg. None: no others.
         snapshot_kimg: a snapshot and pictures every so often.
         log_kimg: scalars every so often.
         max_bad_steps: so many steps in a row whose gradient is not finite end the run; single ones are skipped.
@@ -146,6 +148,8 @@ class TrainConfig:
     ema_kimg: float = 6.0
     stored_pyramids_from: int | None = None
     checkpoint_kimg: float = 50.0
+    keep_checkpoints: int = 2
+    keep_every_kimg: float | None = None
     snapshot_kimg: float = 50.0
     log_kimg: float = 2.0
     max_bad_steps: int = 10
@@ -154,11 +158,13 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for key in (
             "total_kimg", "batch_size", "real_batch_size", "gradient_accumulation_steps", "learning_rate",
-            "clip_grad_norm", "ema_kimg", "checkpoint_kimg", "snapshot_kimg", "log_kimg", "max_bad_steps",
+            "clip_grad_norm", "ema_kimg", "checkpoint_kimg", "keep_checkpoints", "snapshot_kimg", "log_kimg",
+            "max_bad_steps",
         ):  # fmt: skip
             require_positive(f"train.{key}", getattr(self, key))
-        if self.max_minutes is not None:
-            require_positive("train.max_minutes", self.max_minutes)
+        for key in ("max_minutes", "keep_every_kimg"):
+            if getattr(self, key) is not None:
+                require_positive(f"train.{key}", getattr(self, key))
 
 
 @dataclass

@@ -6,20 +6,23 @@ import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from safetensors import SafetensorError
 
 from dinogen.errors import DinogenError
 
 DISK_FULL = "the disk is full; free some space or choose another --output"
+TOO_LARGE = "a file is larger than this file system or `ulimit -f` allows; raise that limit or choose another --output"
 NO_PERMISSION = "no permission to write here; choose another --output"
 FILE_IN_THE_WAY = "a file stands where a folder is needed; choose another --output"
 WRITE_REMEDIES = {
     errno.ENOSPC: DISK_FULL,
     errno.EDQUOT: DISK_FULL,
+    errno.EFBIG: TOO_LARGE,
     errno.EACCES: NO_PERMISSION,
     errno.EPERM: NO_PERMISSION,
     errno.EROFS: NO_PERMISSION,
@@ -56,6 +59,37 @@ def error_number(error: OSError | SafetensorError) -> int | None:
     return int(found[1]) if found else None
 
 
+def temporary_name(path: Path) -> Path:
+    """A hidden name beside `path` that tells which process is at work there."""
+    return path.with_name(f".{path.name}.tmp{os.getpid()}")
+
+
+def remove_folder(path: Path) -> None:
+    """Delete a folder, which loses its name first: a half-deleted one must not be taken for a whole one."""
+    doomed = temporary_name(path)
+    os.replace(path, doomed)
+    shutil.rmtree(doomed)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what killed processes left half-written, or half-deleted, in a folder of which we are the only writer."""
+    for path in folder.glob(".*.tmp*"):
+        match = re.fullmatch(r"\..+\.tmp(\d+)", path.name)
+        if match is None or could_have_made(int(match[1]), path):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def could_have_made(pid: int, path: Path) -> bool:
+    """Whether process number `pid` runs on this machine since before `path` was last changed."""
+    with suppress(psutil.Error, FileNotFoundError):
+        return psutil.Process(pid).create_time() <= path.stat().st_mtime
+    return False
+
+
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` to write to; it takes the name `path` only when the block succeeds.
@@ -63,7 +97,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     Raises:
         DinogenError: the disk is full or the folder cannot be written to. Nothing half-written is left.
     """
-    temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
+    temporary = temporary_name(path)
     make_output_folder(path.parent)
     try:
         with plain_write_errors(path):
@@ -81,7 +115,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
     `path` must not exist yet, unless it is an empty folder.
     """
-    temporary = path.with_name(f".{path.name}.tmp{os.getpid()}")
+    temporary = temporary_name(path)
     try:
         with plain_write_errors(path):
             temporary.mkdir(parents=True)

@@ -1,6 +1,5 @@
 """Opening a trained generator and drawing with it: images from seeds, and walks between them."""
 
-import json
 import re
 import sys
 from collections.abc import Iterator
@@ -10,13 +9,12 @@ import numpy as np
 import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.utils import logging as hub_logging
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from dinogen.errors import DinogenError, UsageError
+from dinogen.errors import DinogenError, UsageError, first_line
 from dinogen.images import to_uint8
 from dinogen.networks import Generator
+from dinogen.snapshot import open_snapshot
 
 BATCH_SIZE = 16
 CONFIG_FILE = "config.json"
@@ -50,18 +48,7 @@ def load_generator(model: str | Path, device: torch.device | str = "cpu") -> Gen
         UsageError: nothing of that name, or a folder without a snapshot.
         DinogenError: the hub does not give it, or its files are broken or do not fit each other.
     """
-    config_path, weights_path = _locate(str(model))
-    try:
-        generator = Generator(**json.loads(config_path.read_text()))
-    except (OSError, ValueError, TypeError, UsageError) as error:
-        raise DinogenError(f"{config_path}: not a generator's configuration ({_first_line(error)})") from error
-    try:
-        generator.load_state_dict(load_file(weights_path))
-    except (OSError, SafetensorError) as error:
-        raise DinogenError(f"{weights_path}: broken ({_first_line(error)}); copy it again") from error
-    except RuntimeError as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise DinogenError(f"{weights_path}: its weights do not fit {CONFIG_FILE} beside it ({reason})") from error
+    generator = open_snapshot(*_locate(str(model)))
     return generator.to(device).eval().requires_grad_(False)
 
 
@@ -96,13 +83,9 @@ def _download(hub_id: str, name: str) -> Path:
         return Path(hf_hub_download(hub_id, name))
     except (OSError, ValueError) as error:
         raise DinogenError(
-            f"{hub_id}: no such folder here, and the hub did not give {name} ({_first_line(error)}); "
+            f"{hub_id}: no such folder here, and the hub did not give {name} ({first_line(error)}); "
             "check the name and the network, or pass a folder"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def latents(seed: int, first: int, count: int, z_dim: int) -> Tensor:

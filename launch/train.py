@@ -12,6 +12,7 @@ from launch.command import CommandParser, run_command, say_done
 
 if TYPE_CHECKING:
     from dinogen.config import RunConfig
+    from dinogen.train.trainer import Trainer
 
 
 def build_parser() -> CommandParser:
@@ -22,6 +23,12 @@ def build_parser() -> CommandParser:
         "Grow a generator on shards until it draws what the teacher sees in them. Run the same command again to go on "
         "where it stopped. Presets: configs/*.yaml.",
         epilog="Example: dinogen train --config configs/faces32.yaml --data shards --output runs/faces --seed 1",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="build everything, take a few steps of each stage, say what memory, time and disk the run will take, and "
+        "write nothing",
     )
     parser.add_class_arguments(RunConfig)
     return parser
@@ -35,6 +42,15 @@ def make_config(parser: CommandParser, args: Namespace) -> "RunConfig":
     return RunConfig(**{key: values[key] for key in RunConfig.__dataclass_fields__})
 
 
+def forecast(trainer: "Trainer") -> None:
+    """Say what the run will take."""
+    from dinogen.train.dry_run import describe, rehearse
+
+    found = rehearse(trainer)
+    if trainer.is_main:
+        print(describe(trainer, found), flush=True)
+
+
 def work(args: Namespace) -> None:
     from dinogen.errors import Stopped
 
@@ -43,6 +59,9 @@ def work(args: Namespace) -> None:
     from dinogen.train.trainer import Trainer  # after the config was checked: it takes seconds to import
 
     trainer = Trainer(config)
+    if args.dry_run:
+        forecast(trainer)
+        return
     snapshot = trainer.train()
     if trainer.signal_received:
         raise Stopped(

@@ -1,78 +1,146 @@
 """Checkpoints: everything that training needs to go on, whole or not at all, and nothing that needs a pickle.
 
-A checkpoint is a folder of safetensors and one JSON file. It is written under a temporary name by the first rank
-alone, which is sent what the others know, then synced and renamed: a folder with a final name is complete.
+A checkpoint is a folder of safetensors and of state.json, which is written last and holds every other file's length
+and sha256. It is written under a temporary name by the first rank alone, which is sent what the others know, then
+synced and renamed: a folder with a final name was complete when it got it, and whatever happens to it later is noticed.
 """
 
-import json
-import shutil
+import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from dinogen.errors import DinogenError
-from dinogen.files import atomic_folder, write_json
-
-VERSION = 1
-KEPT = 2
+from dinogen.errors import DinogenError, first_line
+from dinogen.files import atomic_folder, remove_folder, write_json
+from dinogen.tensor_files import DamagedFile, Shapes, shapes_of, unreadable
+from dinogen.train.checkpoint_read import (
+    STATE_FILE,
+    VERSION,
+    check_state,
+    digest_of,
+    fingerprint,
+    load_checkpoint,
+    nimg_of,
+)
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Complete checkpoints, oldest first."""
-    return sorted(path for path in folder.glob("nimg*") if (path / "state.json").is_file())
+    """The folders that have a checkpoint's name, oldest first."""
+    return sorted(path for path in folder.glob("nimg*") if re.fullmatch(r"nimg\d{12}", path.name))
 
 
-def save_checkpoint(folder: Path, cur_nimg: int, tensors: Mapping[str, Mapping[str, Tensor]], state: dict) -> Path:
-    """Write a checkpoint and drop all but the last two. Call on one rank.
+def checkpoint_name(cur_nimg: int) -> str:
+    return f"nimg{cur_nimg:012d}"
+
+
+# ---- writing
+
+
+def save_checkpoint(
+    folder: Path,
+    cur_nimg: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: dict,
+    keep: int = 2,
+    keep_every_kimg: float | None = None,
+) -> Path:
+    """Write a checkpoint, and only then drop those that are no longer wanted. Call on one rank.
 
     Args:
         folder: where the run's checkpoints live.
         cur_nimg: the clock; names the checkpoint.
         tensors: one dict of tensors a file, by the file's stem.
         state: everything else, JSON-ready.
+        keep: so many of the newest are kept.
+        keep_every_kimg: of the others the first one after every multiple of this; None keeps none of them.
 
     Raises:
-        DinogenError: the disk is full, or the folder cannot be written to; the checkpoints before are untouched.
+        DinogenError: it could not be written; says why. The checkpoints before are untouched.
     """
-    target = folder / f"nimg{cur_nimg:012d}"
-    if (target / "state.json").is_file():
-        return target
-    with atomic_folder(target) as temporary:
-        for name, values in tensors.items():
-            on_cpu = {key: value.detach().cpu().contiguous() for key, value in values.items()}
-            save_file(on_cpu, temporary / f"{name}.safetensors")
-        write_json(temporary / "state.json", {"version": VERSION, "cur_nimg": cur_nimg, **state})
-    for stale in list_checkpoints(folder)[:-KEPT]:
-        shutil.rmtree(stale, ignore_errors=True)
+    target = folder / checkpoint_name(cur_nimg)
+    if not (target / STATE_FILE).is_file():
+        try:
+            with atomic_folder(target) as temporary:
+                for name, values in tensors.items():
+                    on_cpu = {key: value.detach().cpu().contiguous() for key, value in values.items()}
+                    save_file(on_cpu, temporary / f"{name}.safetensors")
+                files = {path.name: fingerprint(path) for path in sorted(temporary.iterdir())}
+                state = {**state, "version": VERSION, "cur_nimg": cur_nimg, "files": files}
+                state["sha256"] = digest_of(state)
+                check_state(target / STATE_FILE, state)
+                write_json(temporary / STATE_FILE, state)
+        except (OSError, SafetensorError) as error:
+            raise DinogenError(f"{target}: could not be written ({first_line(error)}); see to that folder") from error
+    for stale in dispensable(list_checkpoints(folder), keep, keep_every_kimg):
+        try:
+            remove_folder(stale)
+        except OSError as error:
+            print(f"{stale} could not be deleted ({error.strerror}); delete it by hand.", file=sys.stderr)
     return target
 
 
-def load_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict]:
-    """Read a checkpoint back: its tensors by file, and its state.
+def dispensable(found: list[Path], keep: int, keep_every_kimg: float | None) -> list[Path]:
+    """Those of the checkpoints (oldest first) that are neither among the last ones nor milestones."""
+    dropped, milestones = [], {0}
+    for path in found[:-keep]:
+        reached = int(nimg_of(path) / (keep_every_kimg * 1000)) if keep_every_kimg else 0
+        if reached in milestones:
+            dropped.append(path)
+        milestones.add(reached)
+    return dropped
+
+
+# ---- reading
+
+
+def load_newest(
+    folder: Path, expected: Mapping[str, Shapes]
+) -> tuple[Path, dict[str, dict[str, Tensor]], dict] | None:
+    """The newest checkpoint, its tensors by file, and its state; None where there is none.
+
+    A damaged one is not passed over: that would lose training without anybody having decided it.
+
+    Args:
+        folder: where the run's checkpoints live.
+        expected: what every file has to hold; the optimiser's may hold less.
 
     Raises:
-        DinogenError: a damaged file, named; or a checkpoint of another version.
+        DinogenError: it is damaged, or of another version; names the file and says how to go on.
     """
-    state = json.loads((path / "state.json").read_text())
-    if state["version"] != VERSION:
-        raise DinogenError(
-            f"{path} has checkpoint version {state['version']}, this dinogen reads {VERSION}; go on with the "
-            "dinogen that wrote it, or start anew with another --output"
-        )
-    tensors = {}
-    for file in sorted(path.glob("*.safetensors")):
+    found = list_checkpoints(folder)
+    if not found:
+        return None
+    try:
+        return found[-1], *load_checkpoint(found[-1], expected)
+    except DamagedFile as error:
+        raise DinogenError(f"{error}; {remedy(found, expected)}") from error
+    except OSError as error:
+        raise unreadable(found[-1], error) from error
+
+
+def remedy(found: list[Path], expected: Mapping[str, Shapes]) -> str:
+    """What to do about a damaged newest checkpoint."""
+    for before in reversed(found[:-1]):
         try:
-            tensors[file.stem] = load_file(file)
-        except (SafetensorError, OSError) as error:
-            raise DinogenError(
-                f"{file} is damaged ({error}); delete the folder {path} to go on from the one before"
-            ) from error
-    return tensors, state
+            load_checkpoint(before, expected)
+        except (DinogenError, OSError):
+            continue
+        lost = (nimg_of(found[-1]) - nimg_of(before)) / 1000
+        newer = " and ".join(str(path) for path in found[found.index(before) + 1 :])
+        return (
+            f"restore it, or delete the folder {newer} to go on from {before.name}, which is whole: "
+            f"{lost:g} kimg of training are lost"
+        )
+    return "restore it; no checkpoint before it is whole, so that without it training starts anew, with another --output"
+
+
+# ---- what of a trainer goes into one
 
 
 def optimizer_tensors(optimizer: Optimizer, model: nn.Module) -> dict[str, Tensor]:
@@ -94,6 +162,22 @@ def restore_optimizer(optimizer: Optimizer, model: nn.Module, tensors: Mapping[s
     optimizer.load_state_dict(restored)
 
 
+def expected_files(network: nn.Module, average: nn.Module) -> dict[str, Shapes]:
+    """What the files of a checkpoint of this generator and its average hold."""
+    moments = {
+        f"{name}/{key}": (tuple(parameter.shape) if key != "step" else (), torch.float32)
+        for name, parameter in network.named_parameters()
+        for key in ("step", "exp_avg", "exp_avg_sq")
+    }
+    cpu_bytes = len(torch.get_rng_state())
+    return {
+        "generator": shapes_of(network.state_dict()),
+        "ema": shapes_of(average.state_dict()),
+        "optimizer": moments,
+        "random": {"latents": ((cpu_bytes,), torch.uint8), "ranks": ((None, None), torch.uint8)},
+    }
+
+
 def random_states(device: torch.device) -> Tensor:
     """This rank's torch RNG states (CPU, then CUDA where used) as one row of bytes."""
     states = [torch.get_rng_state()]
@@ -103,8 +187,15 @@ def random_states(device: torch.device) -> Tensor:
 
 
 def restore_random_states(row: Tensor, device: torch.device) -> None:
-    """The inverse of `random_states`; a row of a machine with other devices restores the CPU part only."""
+    """The inverse of `random_states`; a row of a machine with other devices restores the CPU part only.
+
+    Raises:
+        DinogenError: the CUDA part is not one of this device's.
+    """
     cpu_bytes = len(torch.get_rng_state())
     torch.set_rng_state(row[:cpu_bytes].cpu())
     if device.type == "cuda" and len(row) > cpu_bytes:
-        torch.cuda.set_rng_state(row[cpu_bytes:].cpu(), device)
+        try:
+            torch.cuda.set_rng_state(row[cpu_bytes:].cpu(), device)
+        except RuntimeError as error:
+            raise DinogenError(f"random.safetensors: no state of {device} ({first_line(error)})") from error

@@ -2,7 +2,7 @@
 
     RUN/config.yaml          the merged config
     RUN/environment.json     versions, devices, git state, one entry a launch
-    RUN/checkpoints/nimg…/   everything to go on from; the last two are kept
+    RUN/checkpoints/nimg…/   everything to go on from; the last `train.keep_checkpoints` are kept
     RUN/snapshots/kimg…/     the averaged generator, for users
     RUN/pictures/            grids of samples
     RUN/tensorboard/         scalars and images
@@ -24,7 +24,7 @@ import yaml
 import dinogen
 from dinogen.config import RunConfig
 from dinogen.errors import DinogenError
-from dinogen.files import make_output_folder, write_bytes, write_json
+from dinogen.files import make_output_folder, remove_leftovers, write_bytes, write_json
 
 
 class RunFolder:
@@ -40,12 +40,20 @@ class RunFolder:
         self.tensorboard = root / "tensorboard"
 
     def prepare(self, config: RunConfig, devices: dict) -> None:
-        """Create the folder and write down the config and where this launch ran."""
+        """Create the folder, clear away what killed launches left half-written, and write down the config and where
+        this launch runs. Call on the first rank.
+        """
         make_output_folder(self.root)
+        self.clear_leftovers()
         text = yaml.safe_dump(plain(asdict(config)), sort_keys=False, allow_unicode=True)
         write_bytes(self.config, text.encode())
         launches = json.loads(self.environment.read_text()) if self.environment.exists() else []
         write_json(self.environment, [*launches, describe_environment() | devices])
+
+    def clear_leftovers(self) -> None:
+        """Delete what killed launches of this run left half-written."""
+        for folder in (self.root, self.checkpoints, self.snapshots, self.pictures):
+            remove_leftovers(folder)
 
     def check_same_generator(self, config: RunConfig) -> None:
         """Refuse to go on with another network than the run was started with.

@@ -34,6 +34,7 @@ from dinogen.schedule import (
 )
 from dinogen.teacher import Teacher, make_teacher, shard_teacher, wants_sharding
 from dinogen.train import checkpoint as checkpoints
+from dinogen.train.broadcast import from_first_rank
 from dinogen.train.ema import make_ema, update_ema
 from dinogen.train.monitor import Monitor
 from dinogen.train.run_folder import RunFolder
@@ -320,14 +321,17 @@ class Trainer:
                 "world_size": self.world_size,
                 "scaler": scaler.state_dict() if scaler is not None else None,
             },
+            keep=self.config.train.keep_checkpoints,
+            keep_every_kimg=self.config.train.keep_every_kimg,
         )
 
     def resume(self) -> LoaderState | None:
         """Go on from the last complete checkpoint; returns the loader's state there, None for a new run."""
-        found = checkpoints.list_checkpoints(self.folder.checkpoints)
-        if not found:
+        expected = checkpoints.expected_files(self.network, self.G_ema)
+        found = from_first_rank(lambda: checkpoints.load_newest(self.folder.checkpoints, expected), self.device)
+        if found is None:
             return None
-        tensors, state = checkpoints.load_checkpoint(found[-1])
+        path, tensors, state = found
         self.network.load_state_dict(tensors["generator"])
         self.G_ema.load_state_dict(tensors["ema"])
         checkpoints.restore_optimizer(self.optimizer.optimizer, self.network, tensors["optimizer"])
@@ -337,7 +341,7 @@ class Trainer:
         if self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.cur_nimg, self.cur_step = state["cur_nimg"], state["cur_step"]
-        self.accelerator.print(f"Going on from {found[-1]} ({self.cur_nimg / 1000:.1f} kimg).")
+        self.accelerator.print(f"Going on from {path} ({self.cur_nimg / 1000:.1f} kimg).")
         return LoaderState(**state["loader"])
 
     def save_snapshot(self) -> Path:

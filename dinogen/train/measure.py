@@ -1,0 +1,175 @@
+"""How fast a stage's steps are, and how much memory they take: the run's own steps, on its own data."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import torch
+
+from dinogen.config import RunConfig
+from dinogen.distributed import gather_rows
+from dinogen.schedule import batch_sizes_at, stage_start
+
+if TYPE_CHECKING:
+    from dinogen.train.trainer import Trainer
+
+
+SECONDS_A_STAGE = 2
+MOST_STEPS = 20
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage of a run.
+
+    Args:
+        resolution: side of its images.
+        start: clock at its first image.
+        end: clock after its last one.
+    """
+
+    resolution: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What the steps of a stage took; of the slowest rank, and of the one with the most memory.
+
+    Args:
+        resolution: side of the images.
+        batch_size: generated images a step, all ranks together.
+        real_batch_size: real images a step, all ranks together.
+        seconds: of one step.
+        steps: how many were measured.
+        objective_seconds: the part of `seconds` in the objective, which solves the optimal transport.
+        peak_bytes: of the device's memory that tensors took; on the CPU of the process's.
+    """
+
+    resolution: int
+    batch_size: int
+    real_batch_size: int
+    seconds: float
+    steps: int
+    objective_seconds: float
+    peak_bytes: int
+
+    @property
+    def images_per_second(self) -> float:
+        """Real images: what moves the clock."""
+        return self.real_batch_size / self.seconds
+
+
+def plan_stages(config: RunConfig) -> list[StagePlan]:
+    """The stages that a run gets to within `total_kimg`, coarse to fine."""
+    total = int(config.train.total_kimg * 1000)
+    resolution, last = config.schedule.start_resolution, config.generator.img_resolution
+    stages = []
+    while resolution <= last:
+        start = int(stage_start(resolution, config.schedule))
+        end = total if resolution == last else min(total, int(stage_start(2 * resolution, config.schedule)))
+        if start < end:
+            stages.append(StagePlan(resolution, start, end))
+        resolution *= 2
+    return stages
+
+
+class Stopwatch:
+    """Calls a function and adds up the time that it takes, on the device where there is one."""
+
+    def __init__(self, function: Callable[..., Any], device: torch.device):
+        self.function = function
+        self.device = device
+        self.seconds = 0.0
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        began = now(self.device)
+        result = self.function(*args, **options)
+        self.seconds += now(self.device) - began
+        return result
+
+
+def now(device: torch.device) -> float:
+    """Seconds on a clock that has waited for what the device was given to do."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def measure_stage(trainer: "Trainer", stage: StagePlan, steps: int | None = None, warm_up: int = 1) -> Measurement:
+    """Take steps of a stage, faded in as far as it gets; the trainer's weights move, its run's folder is left alone.
+
+    Call on all ranks.
+
+    Args:
+        trainer: of the run.
+        stage: one of its stages.
+        steps: to measure; None takes as many as fit into two seconds, one at least.
+        warm_up: steps before, which do not count: in them libraries choose their ways, and torch compiles.
+    """
+    device = trainer.device
+    clock = min(stage.end - 1, stage.start + int(trainer.config.schedule.fade_kimg * 1000))
+    watches = {name: Stopwatch(objective, device) for name, objective in trainer.objectives.items()}
+    objectives, trainer.objectives = trainer.objectives, watches
+    trainer.cur_nimg = clock
+    batches = trainer.one_stage()
+    accumulated = trainer.config.train.gradient_accumulation_steps
+
+    def step() -> None:
+        for _ in range(accumulated):
+            batch, moment = next(batches)
+            trainer.train_step(batch, moment)
+            trainer.cur_nimg = clock  # however many steps there are, it is this stage that is measured
+
+    try:
+        began = now(device)
+        for _ in range(warm_up):
+            step()
+        warming = torch.tensor([(now(device) - began) / warm_up], device=device)
+        slowest = float(gather_rows(warming).max())  # all ranks wait here for each other
+        steps = steps or min(MOST_STEPS, max(1, round(SECONDS_A_STAGE / slowest)))
+        forget_peak(device)
+        for watch in watches.values():
+            watch.seconds = 0.0
+        began = now(device)
+        for _ in range(steps):
+            step()
+        count = steps * accumulated
+        seconds = (now(device) - began) / count
+        solving = sum(watch.seconds for watch in watches.values()) / count
+    finally:
+        batches.close()
+        trainer.objectives = objectives
+    mine = torch.tensor([[seconds, solving, float(peak_bytes(device))]], dtype=torch.float64, device=device)
+    worst = gather_rows(mine).amax(dim=0).tolist()
+    return Measurement(
+        stage.resolution, *batch_sizes_at(stage.resolution, trainer.config.train), worst[0], count, worst[1],
+        int(worst[2]),
+    )  # fmt: skip
+
+
+def forget_peak(device: torch.device) -> None:
+    """From now on the peak is counted anew."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    except OSError:  # not Linux, or not allowed: the peak since the process began is an upper bound
+        pass
+
+
+def peak_bytes(device: torch.device) -> int:
+    """The most memory in use since `forget_peak`."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        with open("/proc/self/status") as file:
+            (line,) = (line for line in file if line.startswith("VmHWM"))
+            return int(line.split()[1]) * 1024
+    except (OSError, ValueError):
+        return psutil.Process().memory_info().rss

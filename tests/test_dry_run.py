@@ -1,0 +1,95 @@
+"""`dinogen train --dry-run`: what a run will take is found out, and nothing is written."""
+
+import hashlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_checkpoint import OF_OLD
+
+from dinogen.config import GeneratorConfig, RunConfig, ScheduleConfig, TrainConfig
+from dinogen.train import dry_run
+from dinogen.train.measure import StagePlan, plan_stages
+from launch.train import main
+
+ROOT = Path(__file__).parent.parent
+LONG = ["--train.total_kimg=100", "--train.snapshot_kimg=10", "--train.keep_every_kimg=50"]
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Every file below a folder with its hash."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*") if path.is_file()
+    }  # fmt: skip
+
+
+def rehearse(capsys: pytest.CaptureFixture, *flags: str) -> str:
+    assert main([*flags, "--dry-run"]) == 0
+    return capsys.readouterr().out
+
+
+def test_the_stages_are_those_that_the_run_gets_to():
+    config = RunConfig("d", "o", generator=GeneratorConfig(img_resolution=32))
+    config.schedule, config.train = ScheduleConfig(stage_kimg=6, fade_kimg=3), TrainConfig(total_kimg=800)
+    ends = [StagePlan(4, 0, 6000), StagePlan(8, 6000, 12000), StagePlan(16, 12000, 18000), StagePlan(32, 18000, 800000)]
+    assert plan_stages(config) == ends
+    config.train.total_kimg = 8
+    assert plan_stages(config) == [StagePlan(4, 0, 6000), StagePlan(8, 6000, 8000)]
+
+
+def test_it_measures_every_stage_and_writes_nothing(shards32, tmp_path, capsys):
+    out = rehearse(capsys, "--data", str(shards32), "--output", str(tmp_path / "run"), *OF_OLD, *LONG)
+    assert "1 process on cpu, fp32. Nothing was written" in out and "0.6 M parameters, whole on every process" in out
+    rows = re.findall(r"^(\d) px +\S+ +4/8 +([\d.]+) +([\d.]+) GiB +\d:\d\d:\d\d$", out, re.MULTILINE)
+    assert [row[0] for row in rows] == ["4", "8"] and all(float(value) > 0 for row in rows for value in row)
+    whole = re.search(r"^all +0–100 .* (\d+):(\d\d):(\d\d)$", out, re.MULTILINE)
+    hours, minutes, seconds = map(int, whole.groups())
+    expected = 16 / float(rows[0][1]) + (100_000 - 16) / float(rows[1][1])
+    assert hours * 3600 + minutes * 60 + seconds == pytest.approx(expected, rel=0.1, abs=2)
+    assert not (tmp_path / "run").exists()
+
+
+def test_of_a_run_that_has_begun_it_says_what_is_left_and_how_large_its_files_are(shards32, tmp_path, capsys):
+    flags = ["--data", str(shards32), "--output", str(tmp_path / "run"), *OF_OLD]
+    assert main([*flags, "--train.total_kimg=0.032"]) == 0
+    before = tree(tmp_path / "run")
+    capsys.readouterr()
+    out = rehearse(capsys, *flags, *LONG)
+    assert re.search(r"^all +0.032–100 ", out, re.MULTILINE)
+    assert tree(tmp_path / "run") == before
+
+    files = list((tmp_path / "run/checkpoints").glob("*/*"))
+    held = sum(path.stat().st_size for path in files) / 1e3
+    (size,) = set(map(int, re.findall(r"^(?:checkpoints)? +[23] × (\d+) kB", out, re.MULTILINE)))
+    assert 0.8 * held < size < held, "headers come on top"
+    assert re.search(r" 2 × \d+ kB +kept for good", out) and re.search(r"10 × \d+ kB +none is deleted", out)
+
+
+def test_what_is_not_cheap_to_measure_is_marked(shards32, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(dry_run, "CHEAP_MINUTES", 0)
+    out = rehearse(capsys, "--data", str(shards32), "--output", str(tmp_path / "run"), *OF_OLD)
+    assert re.search(r"^4 px .* ≥ [\d.]+ +not measured", out, re.MULTILINE)
+    assert re.search(r"^8 px .* 4/8 +[\d.]+ +[\d.]+ GiB", out, re.MULTILINE)
+
+
+def test_too_small_a_disk_is_said(shards32, tmp_path, capsys):
+    flags = ["--data", str(shards32), "--output", str(tmp_path / "run"), *OF_OLD, "--train.total_kimg=1e9"]
+    assert "That does not fit: make room" in rehearse(capsys, *flags, "--train.snapshot_kimg=0.1")
+
+
+@pytest.mark.slow
+def test_two_ranks_measure_together_and_one_of_them_speaks(shards32, tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone"]
+    flags = ["--data", str(shards32), "--output", str(tmp_path / "run"), *OF_OLD, "--teacher.shard=fsdp", "--dry-run"]
+    done = subprocess.run(
+        [*torchrun, "-m", "launch.train", *flags], cwd=ROOT, capture_output=True, text=True, timeout=500,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("Dry run: 2 processes on cpu") == 1
+    assert re.search(r"0\.6 M parameters, 0\.3 M on each process", done.stdout)
+    assert not (tmp_path / "run").exists()
