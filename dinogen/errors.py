@@ -23,3 +23,8 @@ class Stopped(DinogenError):
     def __init__(self, message: str, number: int):
         super().__init__(message)
         self.exit_code = 128 + number
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, short; its kind where it says nothing."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

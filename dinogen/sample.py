@@ -14,9 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dinogen.errors import DinogenError, UsageError
+from dinogen.errors import DinogenError, UsageError, first_line
 from dinogen.images import to_uint8
 from dinogen.networks import Generator
+from dinogen.networks.synthesis import block_resolutions
 
 BATCH_SIZE = 16
 CONFIG_FILE = "config.json"
@@ -54,11 +55,11 @@ def load_generator(model: str | Path, device: torch.device | str = "cpu") -> Gen
     try:
         generator = Generator(**json.loads(config_path.read_text()))
     except (OSError, ValueError, TypeError, UsageError) as error:
-        raise DinogenError(f"{config_path}: not a generator's configuration ({_first_line(error)})") from error
+        raise DinogenError(f"{config_path}: not a generator's configuration ({first_line(error)})") from error
     try:
         generator.load_state_dict(load_file(weights_path))
     except (OSError, SafetensorError) as error:
-        raise DinogenError(f"{weights_path}: broken ({_first_line(error)}); copy it again") from error
+        raise DinogenError(f"{weights_path}: broken ({first_line(error)}); copy it again") from error
     except RuntimeError as error:
         reason = str(error).splitlines()[-1].strip()
         raise DinogenError(f"{weights_path}: its weights do not fit {CONFIG_FILE} beside it ({reason})") from error
@@ -96,13 +97,9 @@ def _download(hub_id: str, name: str) -> Path:
         return Path(hf_hub_download(hub_id, name))
     except (OSError, ValueError) as error:
         raise DinogenError(
-            f"{hub_id}: no such folder here, and the hub did not give {name} ({_first_line(error)}); "
+            f"{hub_id}: no such folder here, and the hub did not give {name} ({first_line(error)}); "
             "check the name and the network, or pass a folder"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def latents(seed: int, first: int, count: int, z_dim: int) -> Tensor:
@@ -214,3 +211,31 @@ def interpolation_loop(
         corner = torch.from_numpy(some).long().clamp(max=faces - 1)
         fraction = torch.from_numpy(some).float().sub(corner)[:, None].to(corners)
         yield from draw(generator, corners[corner].lerp(corners[corner + 1], fraction))
+
+
+@torch.no_grad()
+def style_mixing(generator: Generator, rows: int, columns: int, seed: int, truncation_psi: float = 1.0) -> Tensor:
+    """A table of faces with the coarse half of the blocks styled by one face and the finer half by another
+    (StyleGAN, arXiv 1812.04948, section 3.1).
+
+    Args:
+        generator: draws at its trained resolution R.
+        rows: faces that style the coarse blocks: samples 0 to `rows - 1` of the seed.
+        columns: faces that style the finer ones: the samples after those.
+        seed: 0 or more.
+        truncation_psi: 1 keeps all variety, 0 draws the average style.
+
+    Returns:
+        uint8 `[(rows + 1) · (columns + 1), 3, R, R]` on the CPU, row by row. The first row and the first column show
+        the faces themselves, and the corner is white.
+    """
+    w = styles(generator, latents(seed, 0, rows + columns, generator.z_dim), truncation_psi)
+    coarse, fine = w[:rows], w[rows:]
+    crossover = len(block_resolutions(generator.trained_resolution)) // 2
+    mixed = fine[None, :, None].repeat(rows, 1, len(generator.synthesis.blocks), 1)
+    mixed[:, :, :crossover] = coarse[:, None, None]
+    faces = torch.cat([draw(generator, some) for some in w.split(BATCH_SIZE)])
+    inside = torch.cat([draw(generator, some) for some in mixed.flatten(0, 1).split(BATCH_SIZE)])
+    table = faces.new_full((rows + 1, columns + 1, *faces.shape[1:]), 255)
+    table[1:, 0], table[0, 1:], table[1:, 1:] = faces[:rows], faces[rows:], inside.unflatten(0, (rows, columns))
+    return table.flatten(0, 1)
