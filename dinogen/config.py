@@ -61,24 +61,33 @@ class ObjectiveConfig:
     """What the generator is trained by.
 
     Args:
-        name: sinkhorn (matches distributions) or paired (the baseline: regression to randomly paired images).
-        temperatures: sinkhorn: entropic regularisation, each times the standard deviation of the cost.
+        name: sinkhorn or kernel (match distributions) or paired (the baseline: regression to randomly paired images).
+        temperatures: sinkhorn: entropic regularisation, each times the standard deviation of the cost; kernel: its
+            range, each times the mean distance.
         iterations: sinkhorn: rounds of the solver.
-        self_term: sinkhorn: what the samples are pushed away from: masked (each other, the diagonal masked) or
+        self_term: sinkhorn, kernel: what the samples are pushed away from: masked (each other, the diagonal masked) or
             independent (a second batch, at the price of drawing it).
-        warmup_kimg: sinkhorn: so long regress to randomly paired images first: that teaches in a minute what all
+        warmup_kimg: sinkhorn, kernel: so long regress to randomly paired images first: that teaches in a minute what all
             faces have in common, and the drift then how they differ.
+        frechet_weight: of a Fréchet loss on whole images' features, added to the objective; 0 leaves it out.
+        frechet_from_kimg: when it sets in. Made for the end of training, also of a finished run.
+        frechet_memory_kimg: half-life of the images that its moments remember.
     """
 
-    name: Literal["sinkhorn", "paired"] = "sinkhorn"
+    name: Literal["sinkhorn", "kernel", "paired"] = "sinkhorn"
     temperatures: list[float] = field(default_factory=lambda: [0.05])
     iterations: int = 3
     self_term: Literal["masked", "independent"] = "masked"
     warmup_kimg: float = 0.0
+    frechet_weight: float = 0.0
+    frechet_from_kimg: float = 0.0
+    frechet_memory_kimg: float = 10.0
 
     def __post_init__(self) -> None:
-        if self.warmup_kimg < 0:
-            raise UsageError(f"objective.warmup_kimg {self.warmup_kimg} must not be below zero")
+        for key in ("warmup_kimg", "frechet_weight", "frechet_from_kimg"):
+            if getattr(self, key) < 0:
+                raise UsageError(f"objective.{key} {getattr(self, key)} must not be below zero")
+        require_positive("objective.frechet_memory_kimg", self.frechet_memory_kimg)
         if not self.temperatures or min(self.temperatures) <= 0:
             raise UsageError(f"objective.temperatures {self.temperatures} must be positive, such as [0.05]")
         require_positive("objective.iterations", self.iterations)

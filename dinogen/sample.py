@@ -14,6 +14,7 @@ from torch import Tensor
 from dinogen.errors import DinogenError, UsageError, first_line
 from dinogen.images import to_uint8
 from dinogen.networks import Generator
+from dinogen.networks.synthesis import block_resolutions
 from dinogen.snapshot import open_snapshot
 
 BATCH_SIZE = 16
@@ -197,3 +198,31 @@ def interpolation_loop(
         corner = torch.from_numpy(some).long().clamp(max=faces - 1)
         fraction = torch.from_numpy(some).float().sub(corner)[:, None].to(corners)
         yield from draw(generator, corners[corner].lerp(corners[corner + 1], fraction))
+
+
+@torch.no_grad()
+def style_mixing(generator: Generator, rows: int, columns: int, seed: int, truncation_psi: float = 1.0) -> Tensor:
+    """A table of faces with the coarse half of the blocks styled by one face and the finer half by another
+    (StyleGAN, arXiv 1812.04948, section 3.1).
+
+    Args:
+        generator: draws at its trained resolution R.
+        rows: faces that style the coarse blocks: samples 0 to `rows - 1` of the seed.
+        columns: faces that style the finer ones: the samples after those.
+        seed: 0 or more.
+        truncation_psi: 1 keeps all variety, 0 draws the average style.
+
+    Returns:
+        uint8 `[(rows + 1) · (columns + 1), 3, R, R]` on the CPU, row by row. The first row and the first column show
+        the faces themselves, and the corner is white.
+    """
+    w = styles(generator, latents(seed, 0, rows + columns, generator.z_dim), truncation_psi)
+    coarse, fine = w[:rows], w[rows:]
+    crossover = len(block_resolutions(generator.trained_resolution)) // 2
+    mixed = fine[None, :, None].repeat(rows, 1, len(generator.synthesis.blocks), 1)
+    mixed[:, :, :crossover] = coarse[:, None, None]
+    faces = torch.cat([draw(generator, some) for some in w.split(BATCH_SIZE)])
+    inside = torch.cat([draw(generator, some) for some in mixed.flatten(0, 1).split(BATCH_SIZE)])
+    table = faces.new_full((rows + 1, columns + 1, *faces.shape[1:]), 255)
+    table[1:, 0], table[0, 1:], table[1:, 1:] = faces[:rows], faces[rows:], inside.unflatten(0, (rows, columns))
+    return table.flatten(0, 1)

@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 from jsonargparse import Namespace
-from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from launch.command import CommandParser, run_command, say_done
+from launch.judging import add_terms, make_terms
 
 
 def build_parser() -> CommandParser:
@@ -18,25 +18,15 @@ def build_parser() -> CommandParser:
     parser.add_argument(
         "models", type=str, nargs="+", help="runs (their newest snapshots), snapshots, or hub ids such as owner/name"
     )
-    parser.add_argument(
-        "--reference", type=Path, required=True, help="real images: the shards of training, or a folder of face crops"
-    )
-    parser.add_argument("--count", type=PositiveInt, default=300, help="samples of each; distances grow with fewer")
     parser.add_argument("--output", type=Path, default=Path("comparison"), help="folder: compare.html and compare.json")
-    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of the samples; as in dinogen sample")
-    parser.add_argument(
-        "--truncation-psi", type=NonNegativeFloat, default=1.0, help="below 1: safer, more alike; 0: the average face"
-    )
-    parser.add_argument("--device", type=str, default="auto", help="auto takes a GPU where there is one; or cpu, cuda")
+    add_terms(parser)
     return parser
 
 
 def work(args: Namespace) -> None:
     from dinogen.evaluate import compare_models
-    from dinogen.evaluate.model import Terms
 
-    terms = Terms(args.reference, args.count, args.seed, args.truncation_psi)
-    compare_models(args.models, terms, args.output, args.device)
+    compare_models(args.models, make_terms(args), args.output, args.device)
     say_done(f"{args.output / 'compare.json'} and compare.html", f"open {args.output / 'compare.html'} in a browser")
 
 

@@ -86,7 +86,7 @@ def train(output: Path, shards: Path, minutes: float, seed: int) -> None:
 
 def show(output: Path, shards: Path, seed: int) -> None:
     """Pictures and a verdict from the newest snapshot."""
-    from dinogen.evaluate import evaluate_model
+    from dinogen.evaluate import Terms, evaluate_model
     from dinogen.images import image_grid, save_png, viewing_scale
     from dinogen.sample import interpolation_strip, load_generator, sample_images
 
@@ -97,7 +97,7 @@ def show(output: Path, shards: Path, seed: int) -> None:
     strip = interpolation_strip(generator, STRIP_ROWS, STRIP_FRAMES, seed)
     save_png(image_grid(strip, STRIP_FRAMES, scale), output / "interpolation.png")
     say(6, "Judging")
-    evaluate_model(output, shards, JUDGED, output / "report.json", seed)
+    evaluate_model(output, Terms(shards, JUDGED, seed), output / "report.json")
 
 
 def say(step: int, what: str) -> None:

@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 
 from jsonargparse import Namespace
-from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from launch.command import CommandParser, run_command, say_done
+from launch.judging import add_terms, make_terms
 
 
 def build_parser() -> CommandParser:
@@ -20,16 +20,10 @@ def build_parser() -> CommandParser:
     parser.add_argument(
         "--model", type=str, required=True, help="a run (its newest snapshot), a snapshot, or a hub id: owner/name"
     )
-    parser.add_argument("--reference", type=Path, required=True, help="real images: shards, or a folder of face crops")
-    parser.add_argument("--count", type=PositiveInt, default=300, help="samples to draw; distances grow with fewer")
     parser.add_argument(
         "--output", type=Path, default=Path("report.json"), help="the figures; report.html, nearest.png beside it"
     )
-    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of the samples; as in dinogen sample")
-    parser.add_argument(
-        "--truncation-psi", type=NonNegativeFloat, default=1.0, help="below 1: safer, more alike; 0: the average face"
-    )
-    parser.add_argument("--device", type=str, default="auto", help="auto takes a GPU where there is one; or cpu, cuda")
+    add_terms(parser)
     return parser
 
 
@@ -39,7 +33,7 @@ def work(args: Namespace) -> None:
 
     if args.output.suffix != ".json":
         raise UsageError(f"--output {args.output}: must end in .json; the page gets the same name with .html")
-    evaluate_model(args.model, args.reference, args.count, args.output, args.seed, args.truncation_psi, args.device)
+    evaluate_model(args.model, make_terms(args), args.output, args.device)
     page = args.output.with_suffix(".html")
     say_done(f"{args.output}, nearest.png and {page.name}", f"open {page} in a browser")
 

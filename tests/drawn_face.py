@@ -1,6 +1,9 @@
 """A face drawn by a few ellipses, real enough for a detector: tests need nobody's photo."""
 
+from pathlib import Path
+
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFilter
 
 EYES = ((-0.21, -0.1), (0.21, -0.1))  # pupils, in units of the head's height, from the head's centre
@@ -53,3 +56,26 @@ def add_face(canvas: Image.Image, centre: tuple[float, float], height: float, sk
     reduced = layer.resize((int(height * side),) * 2, Image.Resampling.LANCZOS)
     corner = np.round(np.subtract(centre, np.divide(reduced.size, 2))).astype(int)
     canvas.paste(reduced, tuple(corner.tolist()), reduced)
+
+
+def draw_faces(count: int, seed: int = 0, side: int = 32) -> torch.Tensor:
+    """Faces that differ in place, size and colours, uint8 `[count, 3, side, side]`."""
+    random = np.random.default_rng(seed)
+    images = []
+    for _ in range(count):
+        face = draw_face(
+            size=(160, 160),
+            centre=tuple(random.uniform(74, 86, 2)),
+            height=random.uniform(100, 130),
+            skin=tuple(int(c) for c in np.array([224, 172, 140]) * random.uniform(0.5, 1.1)),
+            background=tuple(int(c) for c in random.integers(40, 200, 3)),
+        )
+        images.append(np.array(face.resize((side, side), Image.Resampling.BOX)))
+    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
+
+
+def save_faces(folder: Path, count: int) -> None:
+    """Drawn faces as PNGs of 64×64 pixels in a new folder."""
+    folder.mkdir()
+    for index, face in enumerate(draw_faces(count, side=64)):
+        Image.fromarray(face.permute(1, 2, 0).numpy()).save(folder / f"{index}.png")

@@ -3,9 +3,8 @@
 import hashlib
 import sys
 
-from launch.train import build_parser, make_config
-
 from dinogen.train.trainer import Trainer
+from launch.train import build_parser, make_config
 
 
 def main() -> None:

@@ -43,13 +43,13 @@ def test_a_step_that_is_not_finite_changes_no_weight_and_the_next_one_learns(tra
     before = weights(trainer)
     handle = poison(trainer)
     statistics = trainer.train_step(*next(batches))
-    assert statistics == {} and trainer.bad_steps == 1
+    assert statistics == {} and trainer.bad_steps.in_a_row == 1
     assert all(torch.equal(a, b) for a, b in zip(before, weights(trainer)))
     assert "rank 0: " in capsys.readouterr().out
 
     handle.remove()
     assert trainer.train_step(*next(batches))["gradient_norm"] > 0
-    assert trainer.bad_steps == 0
+    assert trainer.bad_steps.in_a_row == 0
     assert not all(torch.equal(a, b) for a, b in zip(before, weights(trainer)))
 
 

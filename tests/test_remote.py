@@ -235,7 +235,7 @@ def test_a_server_that_cuts_every_body_at_the_same_place_is_given_up(data: Path,
     with WebServer(data, drop_after=300_000, drops=100, ranges=False) as server:
         with pytest.raises(DinogenError) as error:
             read(make_loader(server.address, data))
-    assert_one_line(error, rf".*/shard-\d+\.tar: could not be read in 5 attempts \(.*300000 of \d+ bytes\).*")
+    assert_one_line(error, r".*/shard-\d+\.tar: could not be read in 5 attempts \(.*300000 of \d+ bytes\).*")
     assert not [path for path in cache.iterdir() if path.suffix != ".lock"]
 
 

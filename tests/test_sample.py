@@ -11,7 +11,7 @@ from PIL import Image
 from dinogen.errors import DinogenError, UsageError
 from dinogen.images import image_grid, to_uint8, viewing_scale
 from dinogen.networks import Generator
-from dinogen.sample import interpolation_loop, interpolation_strip, latents, load_generator, sample_images
+from dinogen.sample import interpolation_loop, interpolation_strip, latents, load_generator, sample_images, style_mixing
 from launch import interpolate, sample
 
 
@@ -94,6 +94,16 @@ def test_steps_of_a_loop_are_even_and_it_closes(generator):
     assert len(frames) == 60
     assert steps.max() <= 3 * steps.median()
     assert steps.min() > 0
+
+
+def test_mixed_styles_take_the_coarse_blocks_from_the_row_and_the_rest_from_the_column(generator):
+    table = style_mixing(generator, rows=2, columns=3, seed=5).unflatten(0, (3, 4))
+    w = generator.mapping(latents(5, 0, 5, 16))
+    assert (table[0, 0] == 255).all()
+    assert (table[1, 0].int() - to_uint8(generator.draw(w[:1])[0]).int()).abs().max() <= 1
+    assert (table[0, 3].int() - to_uint8(generator.draw(w[4:])[0]).int()).abs().max() <= 1
+    mixed = torch.stack([w[1], w[3], w[3]])[None]  # of the blocks 4, 8 and 16 the first is the coarse half
+    assert (table[2, 2].int() - to_uint8(generator.draw(mixed)[0]).int()).abs().max() <= 1
 
 
 # Opening a snapshot

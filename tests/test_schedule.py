@@ -4,7 +4,15 @@ import pytest
 
 from dinogen.config import GeneratorConfig, ObjectiveConfig, RunConfig, ScheduleConfig, TrainConfig
 from dinogen.errors import UsageError
-from dinogen.schedule import Stage, batch_sizes_at, ema_beta, learning_rate_at, objective_at, stage_at, uses_stored_pyramids
+from dinogen.schedule import (
+    Stage,
+    batch_sizes_at,
+    ema_beta,
+    learning_rate_at,
+    objective_at,
+    stage_at,
+    uses_stored_pyramids,
+)
 
 GROWTH = ScheduleConfig(start_resolution=4, stage_kimg=20, fade_kimg=10)
 

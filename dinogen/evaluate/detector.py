@@ -14,13 +14,11 @@ FEATURE_SIZE = 48  # side of what the last stage looks at
 FEATURES = 256
 BATCH_SIZE = 50
 
-METHOD = {
+FACE_METHOD = {
     "detector": "MTCNN (facenet-pytorch 2.5.3), which had no part in training",
     "face_is_sure_from_probability": SURE,
     "face_search": f"images resized to {VIEWING_SIZE}×{VIEWING_SIZE}, bilinear, antialiased; "
     f"faces from {SMALLEST_FACE} px",
-    "features": f"last stage (ONet), {FEATURES} values before its outputs, images resized to "
-    f"{FEATURE_SIZE}×{FEATURE_SIZE}, bilinear, antialiased; finer detail is not seen",
 }
 
 
@@ -35,11 +33,17 @@ def resize_uint8(images: Tensor, size: int) -> Tensor:
 
 
 class Detector:
-    """MTCNN (arXiv 1604.02878) as a yes-or-no judge and as a source of features.
+    """MTCNN (arXiv 1604.02878) as a yes-or-no judge and as a source of features, see `extractors.Extractor`.
 
     Args:
         device: where it computes; results come back on the CPU.
     """
+
+    name = "detector"
+    method = (
+        f"MTCNN's last stage (ONet), {FEATURES} values before its outputs, images resized to "
+        f"{FEATURE_SIZE}×{FEATURE_SIZE}, bilinear, antialiased; finer detail is not seen"
+    )
 
     def __init__(self, device: torch.device | str = "cpu"):
         self.device = torch.device(device)

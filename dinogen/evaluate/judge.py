@@ -1,6 +1,7 @@
 """Judging images by what had no part in their making."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -8,30 +9,59 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dinogen.errors import DinogenError
-from dinogen.evaluate import metrics
-from dinogen.evaluate.detector import METHOD, SURE, Detector
+from dinogen.evaluate import bootstrap, metrics
+from dinogen.evaluate.detector import FACE_METHOD, SURE, Detector
+from dinogen.evaluate.extractors import Extractor
 
 FEWEST = 6  # images a set: what the fifth nearest neighbour needs
-
-
 REDUCTION = "averaged (box filter) down to the resolution of the samples"
+INTERVAL = "95%, bootstrap over images; for precision to coverage with the neighbourhoods held fixed"
+
+
+@dataclass(frozen=True)
+class Judges:
+    """Who judges.
+
+    Args:
+        detector: finds faces, and lends the features that most figures are taken in.
+        others: further networks whose features Fréchet and kernel distances are taken in too.
+    """
+
+    detector: Detector
+    others: Sequence[Extractor] = ()
+
+    @property
+    def extractors(self) -> list[Extractor]:
+        return [self.detector, *self.others]
+
+    def look_at(self, images: Tensor) -> "ImageSet":
+        """What they make of uint8 `[n, 3, R, R]`, the search for faces apart."""
+        return ImageSet(images, {network.name: network.features(images) for network in self.extractors})
 
 
 @dataclass
 class ImageSet:
-    """Images, and what the detector makes of them.
+    """Images, and what the judges make of them.
 
     Args:
         pixels: uint8 `[n, 3, R, R]`.
-        features: float64 `[n, 256]`.
+        features: float64 `[n, d]` by extractor; always the detector's.
+        faces: `[n]`, how sure the detector is of a face in each; empty where nobody asked.
     """
 
     pixels: Tensor
-    features: Tensor
+    features: dict[str, Tensor]
+    faces: Tensor = field(default_factory=lambda: torch.zeros(0))
 
     def part(self, first: int, end: int) -> "ImageSet":
         """Images `first` to `end - 1`."""
-        return ImageSet(self.pixels[first:end], self.features[first:end])
+        features = {name: values[first:end] for name, values in self.features.items()}
+        return ImageSet(self.pixels[first:end], features, self.faces[first:end])
+
+    @property
+    def detected(self) -> Tensor:
+        """The detector's features."""
+        return self.features["detector"]
 
 
 @dataclass
@@ -56,50 +86,58 @@ def evaluate_images(samples: Tensor, reals: Tensor, device: torch.device | str =
         device: where the detector computes.
 
     Returns:
-        The figures (`report.FIGURES` explains each), `real_against_real` with the same figures, `counts` and
-        `method`: plain, finite values for JSON.
+        The figures (`report.FIGURES` explains each), their `intervals`, `real_against_real` with the same figures,
+        `counts` and `method`: plain, finite values for JSON.
 
     Raises:
         DinogenError: too few images.
     """
-    return judge(samples, reals, device).report
+    return judge(samples, reals, Judges(Detector(device))).report
 
 
-def judge(samples: Tensor, reals: Tensor, device: torch.device | str = "cpu") -> Judgement:
-    """`evaluate_images` with the nearest real of each sample."""
-    n = min(len(samples), len(reals) // 2)
-    if n < FEWEST:
-        raise DinogenError(
-            f"{len(samples)} samples and {len(reals)} reference images are too few to judge by; "
-            f"give at least {FEWEST} and {2 * FEWEST}"
-        )
+def judge(samples: Tensor, reals: Tensor, judges: Judges) -> Judgement:
+    """`evaluate_images` by any judges, with the nearest real of each sample."""
+    n = images_a_set(len(samples), len(reals))
     reals = reduce_to(reals, samples.shape[-1])
-    detector = Detector(device)
-    ours = ImageSet(samples, detector.features(samples))
-    searched = ImageSet(reals, detector.features(reals))
+    detector = judges.detector
+    ours, searched = judges.look_at(samples), judges.look_at(reals)
+    ours.faces = detector.face_probabilities(samples, "looking for faces in samples")
     reference, others = searched.part(0, n), searched.part(n, 2 * n)
-    distance, row = metrics.nearest(ours.features, searched.features)
-    other_distance, _ = metrics.nearest(others.features, searched.features, rank=2)
+    others.faces = detector.face_probabilities(others.pixels, "looking for faces in real images")
+    distance, row = metrics.nearest(ours.detected, searched.detected)
+    other_distance, _ = metrics.nearest(others.detected, searched.detected, rank=2)
     report = {
-        **face_figures(ours, detector, "looking for faces in samples"),
-        **figures(ours.part(0, n), reference, distance),
-        "real_against_real": {
-            **face_figures(others, detector, "looking for faces in real images"),
-            **figures(others, reference, other_distance),
-        },
+        **figures(ours, reference, distance),
+        "real_against_real": figures(others, reference, other_distance),
         "counts": {
             "samples": len(samples),
             "compared_images_a_set": n,
             "real_images_searched_for_the_nearest": len(reals),
         },
         "method": {
-            **METHOD,
+            **FACE_METHOD,
+            **{f"features_{network.name}": network.method for network in judges.extractors},
             "resolution": samples.shape[-1],
             "reals": REDUCTION,
-            "interval": "95%, bootstrap over samples",
+            "intervals": INTERVAL,
         },
     }
     return Judgement(report, distance, row)
+
+
+def images_a_set(samples: int, reals: int) -> int:
+    """How many images of each kind can be compared.
+
+    Raises:
+        DinogenError: too few to judge by.
+    """
+    n = min(samples, reals // 2)
+    if n < FEWEST:
+        raise DinogenError(
+            f"{samples} samples and {reals} reference images are too few to judge by; "
+            f"give at least {FEWEST} and {2 * FEWEST}"
+        )
+    return n
 
 
 def reduce_to(images: Tensor, resolution: int) -> Tensor:
@@ -109,23 +147,37 @@ def reduce_to(images: Tensor, resolution: int) -> Tensor:
     return F.interpolate(images.float(), size=(resolution, resolution), mode="area").round().byte()
 
 
-def face_figures(images: ImageSet, detector: Detector, desc: str) -> dict[str, Any]:
-    """How many of the images are faces, and between which shares that number lies."""
-    sure = (detector.face_probabilities(images.pixels, desc) >= SURE).double()
-    return {"face_rate": sure.mean().item(), "face_rate_interval": metrics.bootstrap_interval(sure)}
+def figures(images: ImageSet, reference: ImageSet, nearest_distance: Tensor) -> dict[str, Any]:
+    """All figures of a set beside an equally large or smaller reference, and their intervals.
 
-
-def figures(ours: ImageSet, reference: ImageSet, nearest_distance: Tensor) -> dict[str, float]:
-    """All figures that compare two equally large sets."""
-    return {
-        "frechet_detector": metrics.frechet_distance(ours.features, reference.features),
-        "kernel_detector": metrics.kernel_distance(ours.features, reference.features),
-        "diversity_pixels": relative_diversity(ours.pixels.flatten(1), reference.pixels.flatten(1)),
-        "diversity_features": relative_diversity(ours.features, reference.features),
-        **metrics.fidelity_and_variety(ours.features, reference.features),
-        "nearest_real_median": nearest_distance.median().item(),
-        "nearest_real_closest": nearest_distance.min().item(),
-    }
+    Args:
+        images: n or more; faces are counted in all of them, the first n are compared.
+        reference: n images.
+        nearest_distance: of each of `images` to its nearest real.
+    """
+    sure = (images.faces >= SURE).double()
+    ours = images.part(0, len(reference.pixels))
+    votes = metrics.fidelity_and_variety_votes(ours.detected, reference.detected)
+    found: dict[str, float] = {"face_rate": sure.mean().item()}
+    intervals = {"face_rate": bootstrap.mean_interval(sure)}
+    for name, features in ours.features.items():
+        distance = metrics.frechet_distance(features, reference.features[name])
+        found[f"frechet_{name}"] = distance
+        intervals[f"frechet_{name}"] = bootstrap.frechet_interval(features, reference.features[name], distance)
+        found[f"kernel_{name}"] = metrics.kernel_distance(features, reference.features[name])
+        intervals[f"kernel_{name}"] = bootstrap.kernel_interval(features, reference.features[name])
+    for name, (rows, others) in {
+        "diversity_pixels": (ours.pixels.flatten(1), reference.pixels.flatten(1)),
+        "diversity_features": (ours.detected, reference.detected),
+    }.items():
+        found[name] = relative_diversity(rows, others)
+        intervals[name] = bootstrap.diversity_interval(rows, others) if found[name] > 0 else [0.0, 0.0]
+    found |= {name: values.mean().item() for name, values in votes.items()}
+    intervals |= {name: bootstrap.mean_interval(values) for name, values in votes.items()}
+    found["nearest_real_median"] = nearest_distance.median().item()
+    intervals["nearest_real_median"] = bootstrap.median_interval(nearest_distance)
+    found["nearest_real_closest"] = nearest_distance.min().item()
+    return found | {"intervals": intervals}
 
 
 def relative_diversity(rows: Tensor, reference: Tensor) -> float:

@@ -7,8 +7,6 @@ from torchmetrics.image.kid import poly_mmd
 
 PRECISION_NEIGHBOUR = 3  # Kynkäänniemi et al. 2019, section 3.1
 DENSITY_NEIGHBOUR = 5  # Naeem et al. 2020, section 3
-BOOTSTRAP_ROUNDS = 1000
-CONFIDENCE = 0.95
 
 
 class ReadyFeatures(nn.Module):
@@ -49,11 +47,16 @@ def pairwise_distances(a: Tensor, b: Tensor) -> Tensor:
     return torch.cdist(a.double(), b.double(), compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def mean_pairwise_distance(a: Tensor) -> float:
-    """Mean Euclidean distance over all pairs of different rows; exact to about 1e-7 of the rows' spread."""
+def distances_among(a: Tensor) -> Tensor:
+    """Euclidean distances `[n, n]` between the rows of `a` `[n, d]`; exact to about 1e-7 of the rows' spread."""
     centred = a.double() - a.double().mean(dim=0)
     # Rows of 256×256 pixels are long: here the matrix product pays, and its rounding does not matter.
-    return torch.cdist(centred, centred, compute_mode="use_mm_for_euclid_dist").sum().item() / (len(a) * (len(a) - 1))
+    return torch.cdist(centred, centred, compute_mode="use_mm_for_euclid_dist")
+
+
+def mean_pairwise_distance(a: Tensor) -> float:
+    """Mean Euclidean distance over all pairs of different rows."""
+    return distances_among(a).sum().item() / (len(a) * (len(a) - 1))
 
 
 def neighbourhood(distances: Tensor, k: int) -> Tensor:
@@ -72,16 +75,25 @@ def fidelity_and_variety(samples: Tensor, reals: Tensor) -> dict[str, float]:
         samples: `[n, d]`, n above 5.
         reals: `[m, d]`, m above 5.
     """
+    return {name: votes.mean().item() for name, votes in fidelity_and_variety_votes(samples, reals).items()}
+
+
+def fidelity_and_variety_votes(samples: Tensor, reals: Tensor) -> dict[str, Tensor]:
+    """What each image says: the means of these are `fidelity_and_variety`.
+
+    Returns:
+        `[n]`, a value a sample, for precision and density; `[m]`, a value a real, for recall and coverage.
+    """
     across = pairwise_distances(samples, reals)
     among_reals = pairwise_distances(reals, reals)
     sample_radius = neighbourhood(pairwise_distances(samples, samples), PRECISION_NEIGHBOUR)
     real_radius = neighbourhood(among_reals, PRECISION_NEIGHBOUR)
     wide_radius = neighbourhood(among_reals, DENSITY_NEIGHBOUR)
     return {
-        "precision": (across <= real_radius).any(dim=1).double().mean().item(),
-        "recall": (across <= sample_radius[:, None]).any(dim=0).double().mean().item(),
-        "density": (across < wide_radius).double().sum(dim=1).mean().item() / DENSITY_NEIGHBOUR,
-        "coverage": (across.min(dim=0).values < wide_radius).double().mean().item(),
+        "precision": (across <= real_radius).any(dim=1).double(),
+        "recall": (across <= sample_radius[:, None]).any(dim=0).double(),
+        "density": (across < wide_radius).double().sum(dim=1) / DENSITY_NEIGHBOUR,
+        "coverage": (across.min(dim=0).values < wide_radius).double(),
     }
 
 
@@ -93,11 +105,3 @@ def nearest(rows: Tensor, reals: Tensor, rank: int = 1) -> tuple[Tensor, Tensor]
     """
     found = [pairwise_distances(some, reals).kthvalue(rank, dim=1) for some in rows.split(256)]
     return torch.cat([part.values for part in found]), torch.cat([part.indices for part in found])
-
-
-def bootstrap_interval(values: Tensor, seed: int = 0) -> list[float]:
-    """95% interval of the mean of `values` `[n]`, from means of resampled sets (Efron's percentile bootstrap)."""
-    rows = torch.randint(len(values), (BOOTSTRAP_ROUNDS, len(values)), generator=torch.Generator().manual_seed(seed))
-    means = values.double()[rows].mean(dim=1)
-    tail = (1 - CONFIDENCE) / 2
-    return means.quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()

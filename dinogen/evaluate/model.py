@@ -9,16 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dinogen.evaluate.detector import SURE
-from dinogen.evaluate.judge import judge
+from dinogen.evaluate.curves import Curve, charts, read_curves, run_folder_of
+from dinogen.evaluate.detector import SURE, Detector
+from dinogen.evaluate.extractors import ClipFeatures, Extractor, InceptionFeatures
+from dinogen.evaluate.judge import Judges, judge
 from dinogen.evaluate.page import comparison_page, report_page
 from dinogen.evaluate.pictures import Pictures, draw_pictures
 from dinogen.evaluate.reference import load_reference
 from dinogen.evaluate.report import comparison_table, report_table
+from dinogen.evaluate.signal import find_teacher, training_signal
+from dinogen.evaluate.walks import measure_walks
 from dinogen.files import write_bytes, write_json
 from dinogen.images import save_png
 from dinogen.networks import Generator
 from dinogen.sample import choose_device, load_generator, sample_images
+from dinogen.teacher import Teacher
 
 NEAREST_AMONG = 5_000  # reals searched for the nearest to each sample, at most
 
@@ -32,28 +37,53 @@ class Terms:
         count: samples to draw; twice as many reals are compared with.
         seed: of the samples.
         truncation_psi: 1 keeps all variety.
+        inception: weights of the Inception network, see `InceptionFeatures`; None leaves it out.
+        clip: a CLIP, see `ClipFeatures`; None leaves it out.
+        teacher: whose view is reported as the training signal, see `find_teacher`.
     """
 
     reference: Path
     count: int
     seed: int = 0
     truncation_psi: float = 1.0
+    inception: str | None = None
+    clip: str | None = None
+    teacher: str = "auto"
 
 
-def evaluate_model(
-    model: str | Path,
-    reference: Path,
-    count: int,
-    output: Path,
-    seed: int = 0,
-    truncation_psi: float = 1.0,
-    device: str = "auto",
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Court:
+    """Everybody who looks at images under the same terms.
+
+    Args:
+        judges: had no part in training.
+        teacher: had; None where it is not at hand.
+    """
+
+    judges: Judges
+    teacher: Teacher | None
+
+    @classmethod
+    def under(cls, terms: Terms, device: torch.device) -> "Court":
+        """Load all of them.
+
+        Raises:
+            UsageError, DinogenError: one that was asked for cannot be had.
+        """
+        others: list[Extractor] = []
+        if terms.inception is not None:
+            others.append(InceptionFeatures(terms.inception, device))
+        if terms.clip is not None:
+            others.append(ClipFeatures(terms.clip, device))
+        return cls(Judges(Detector(device), others), find_teacher(terms.teacher, terms.reference, device))
+
+
+def evaluate_model(model: str | Path, terms: Terms, output: Path, device: str = "auto") -> dict[str, Any]:
     """Judge a snapshot; write the report, and `nearest.png` and a page for people (`.html`) beside it.
 
     Args:
         model: a run, a snapshot or a hub id, see `load_generator`.
-        reference, count, seed, truncation_psi: see `Terms`.
+        terms: by what and how.
         output: the report, a JSON file. The figures are also printed as a table.
         device: `auto`, `cpu`, `cuda` …
 
@@ -61,15 +91,16 @@ def evaluate_model(
         What the report holds.
 
     Raises:
-        UsageError, DinogenError: see `load_generator`, `load_reference`, `evaluate_images`.
+        UsageError, DinogenError: see `load_generator`, `load_reference`, `Court.under`, `evaluate_images`.
     """
-    terms = Terms(Path(reference), count, seed, truncation_psi)
     chosen = choose_device(device)
     generator = load_generator(model, chosen)
-    report, pictures = examine(str(model), generator, read_reals(terms, generator.trained_resolution), terms, chosen)
+    reals = read_reals(terms, generator.trained_resolution)
+    report, pictures = examine(str(model), generator, reals, terms, Court.under(terms, chosen))
     output = Path(output)
     save_png(pictures.nearest, output.with_name("nearest.png"))
-    write_bytes(output.with_suffix(".html"), report_page(report, pictures).encode())
+    page = report_page(report, pictures, charts(curves_of([str(model)])))
+    write_bytes(output.with_suffix(".html"), page.encode())
     write_json(output, report)
     print(report_table(report))
     return report
@@ -93,12 +124,14 @@ def compare_models(models: Sequence[str], terms: Terms, output: Path, device: st
     chosen = choose_device(device)
     generators = [load_generator(model, chosen) for model in models]  # a wrong name shows before the work begins
     reals = {size: read_reals(terms, size) for size in {generator.trained_resolution for generator in generators}}
+    court = Court.under(terms, chosen)
     examined = []
     for model, generator in zip(models, generators):
         print(f"Judging {model}", file=sys.stderr)
-        examined.append(examine(model, generator, reals[generator.trained_resolution], terms, chosen))
+        examined.append(examine(model, generator, reals[generator.trained_resolution], terms, court))
     reports = [report for report, _ in examined]
-    write_bytes(output / "compare.html", comparison_page(reports, [pictures for _, pictures in examined]).encode())
+    page = comparison_page(reports, [pictures for _, pictures in examined], charts(curves_of(models)))
+    write_bytes(output / "compare.html", page.encode())
     write_json(output / "compare.json", reports)
     print(comparison_table(reports))
     return reports
@@ -109,19 +142,31 @@ def read_reals(terms: Terms, resolution: int) -> Tensor:
     return load_reference(terms.reference, max(2 * terms.count, NEAREST_AMONG), resolution)
 
 
+def curves_of(models: Sequence[str]) -> dict[str, dict[str, Curve]]:
+    """The logged scalars of those models that are runs, by number and name."""
+    folders = {f"[{number}] {model}": run_folder_of(model) for number, model in enumerate(models, start=1)}
+    return {name: read_curves(folder) if folder else {} for name, folder in folders.items()}
+
+
 def examine(
-    name: str, generator: Generator, reals: Tensor, terms: Terms, device: torch.device
+    name: str, generator: Generator, reals: Tensor, terms: Terms, court: Court
 ) -> tuple[dict[str, Any], Pictures]:
     """Report and pictures of one generator."""
     samples = sample_images(generator, terms.count, terms.seed, terms.truncation_psi)
-    judgement = judge(samples, reals, device)
+    judgement = judge(samples, reals, court.judges)
+    walks = measure_walks(generator, samples, terms.seed)
     report = {
         "model": name,
         "reference": str(terms.reference),
         "seed": terms.seed,
         "truncation_psi": terms.truncation_psi,
         **judgement.report,
+        "walk_largest_step": walks.largest_step,
+        "walk_ends": walks.ends,
     }
+    if court.teacher is not None:
+        n = report["counts"]["compared_images_a_set"]
+        report["training_signal"] = training_signal(samples[:n], reals[:n], reals[n : 2 * n], court.teacher)
     if report["real_against_real"]["face_rate"] < SURE:
         print(f"{terms.reference}: the detector misses many of these faces; are they crops, upright and unmasked?")
     return report, draw_pictures(generator, samples, reals, judgement, terms.seed)

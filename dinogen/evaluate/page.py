@@ -9,14 +9,15 @@ from typing import Any
 from PIL import Image
 
 from dinogen.evaluate.pictures import PSI_SWEEP, Pictures
-from dinogen.evaluate.report import FIGURES, footnote, name_of, shown
+from dinogen.evaluate.report import Row, comparison_rows, footnote, name_of, rows, shown, signal_rows
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 1080px; margin: 2em auto; padding: 0 1em; }
 h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin: 2em 0 .3em; } p { margin: .3em 0 .8em; }
 table { border-collapse: collapse; } td, th { padding: .25em .8em; border-bottom: 1px solid #ddd; text-align: right; }
-td:first-child, th:first-child, td.what { text-align: left; } td.what { color: #666; font-size: .9em; }
-img { max-width: 100%; height: auto; } .note { color: #666; font-size: .9em; }
+td, th { white-space: nowrap; } td.what { white-space: normal; color: #666; font-size: .9em; }
+td:first-child, th:first-child, td.what { text-align: left; }
+img { max-width: 100%; height: auto; } svg { font: 11px system-ui, sans-serif; fill: #444; margin: .3em .4em 0 0; } .note { color: #666; font-size: .9em; }
 """.strip()
 
 CAPTIONS = {
@@ -33,31 +34,59 @@ CAPTIONS = {
         f"truncation_psi {', '.join(f'{psi:g}' for psi in PSI_SWEEP)} from the first row to the last: from the average "
         "face to all variety.",
     ),
+    "mixing": (
+        "Style mixing",
+        "The first column styles the coarse half of the blocks, the first row the finer half. A row should share a "
+        "face's shape, a column its colours.",
+    ),
 }
 
 
-def report_page(report: dict[str, Any], pictures: Pictures) -> str:
-    """One generator's figures and pictures."""
-    real = report["real_against_real"]
-    rows = [[name, shown(report[name]), shown(real[name]), what] for name, what in FIGURES.items()]
-    parts = [
-        table(["figure", "ours", "real", ""], rows),
-        note(footnote(report)),
-        *(section(pictures, name) for name in CAPTIONS),
-        method(report),
+def report_page(report: dict[str, Any], pictures: Pictures, curves: str = "") -> str:
+    """One generator's figures and pictures.
+
+    Args:
+        report: as of `model.examine`.
+        pictures: of the same generator.
+        curves: ready HTML, see `curves.charts`.
+    """
+    header = ["figure", "ours", "95% interval", "real", ""]
+    parts = [table(header, [cells(row) for row in rows(report)]), note(footnote(report))]
+    if signal := signal_rows(report):
+        parts += [
+            "<h2>On the training signal</h2>",
+            note(f"Not independent: {report['training_signal']['note']}."),
+            table(header, [cells(row) for row in signal]),
+            table_by_map(report["training_signal"]),
+        ]
+    parts += [section(pictures, name) for name in CAPTIONS]
+    if curves:
+        parts += ["<h2>Curves of the run</h2>", curves]
+    return page(name_of(report), [*parts, method(report)])
+
+
+def cells(row: Row) -> list[str]:
+    return [row.name, row.ours, row.interval, row.real, row.what]
+
+
+def table_by_map(signal: dict[str, Any]) -> str:
+    """Displacement and spread map by map, folded away."""
+    real = signal["real_against_real"]
+    lines = [
+        [name, shown(value), shown(real["displacement"][name]), shown(signal["spread"][name]), ""]
+        for name, value in signal["displacement"].items()
     ]
-    return page(name_of(report), parts)
+    inside = table(["map", "displacement", "real", "spread", ""], lines)
+    return f"<details><summary>Map by map</summary>\n{inside}\n</details>"
 
 
-def comparison_page(reports: Sequence[dict[str, Any]], pictures: Sequence[Pictures]) -> str:
-    """Several generators' figures side by side, and their pictures one after the other."""
+def comparison_page(reports: Sequence[dict[str, Any]], pictures: Sequence[Pictures], curves: str = "") -> str:
+    """Several generators' figures side by side, their curves together, and their pictures one after the other."""
     numbers = [f"[{number}]" for number in range(1, len(reports) + 1)]
-    real = reports[0]["real_against_real"]
-    rows = [
-        [name, *(shown(report[name]) for report in reports), shown(real[name]), what] for name, what in FIGURES.items()
-    ]
     parts = [note(f"{number} {name_of(report)}. {footnote(report)}") for number, report in zip(numbers, reports)]
-    parts.append(table(["figure", *numbers, "real", ""], rows))
+    parts.append(table(["figure", *numbers, "real", ""], comparison_rows(reports)))
+    if curves:
+        parts += ["<h2>Curves of the runs</h2>", curves]
     for number, report, drawn in zip(numbers, reports, pictures):
         parts.append(f"<h1>{escape(f'{number} {name_of(report)}')}</h1>")
         parts += [section(drawn, name) for name in CAPTIONS if name != "reals"]

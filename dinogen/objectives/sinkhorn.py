@@ -185,11 +185,24 @@ class SinkhornDrift:
         drift = torch.zeros_like(local)
         norms = torch.zeros_like(scale)
         for temperature in self.temperatures:
-            displacement = to_real.barycentric(temperature, self.iterations, rows)
-            displacement -= to_generated.barycentric(temperature, self.iterations, rows)
+            displacement = self.displacement(to_real, to_generated, scale[h.map_of], temperature, rows)
             mean_square = sum_over_ranks(h.mean_per_map(displacement.square().mean(dim=(1, 2)))) / world_size()
             rms = mean_square.sqrt()
             drift += displacement / rms.clamp(min=SMALLEST_RMS)[h.map_of][:, None, None]
             norms += rms * scale / len(self.temperatures)
         spread = h.mean_per_map(to_generated.distance) / h.mean_per_map(to_real.distance).clamp(min=SMALLEST_RMS)
         return drift, scale, norms, spread
+
+    def displacement(
+        self, to_real: Transport, to_generated: Transport, scale: Tensor, temperature: float, rows: slice
+    ) -> Tensor:
+        """Towards the real targets and away from the generated ones, not yet normalised: `[L, rows, C]`.
+
+        Args:
+            to_real, to_generated: from all h.
+            scale: `[L]`, makes each map's mean distance √C; this field needs none.
+            temperature: one of the objective's.
+            rows: this rank's.
+        """
+        displacement = to_real.barycentric(temperature, self.iterations, rows)
+        return displacement.sub_(to_generated.barycentric(temperature, self.iterations, rows))

@@ -1,23 +1,17 @@
 """The trainer: everything a run consists of, one step of it, and the loop."""
 
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch import Tensor
-from torch.distributed.device_mesh import init_device_mesh
 
 from dinogen.config import RunConfig
 from dinogen.data.loader import Batch, LoaderState, ShardLoader
-from dinogen.distributed import any_rank, gather_objects, gather_rows
-from dinogen.errors import DinogenError, UsageError
+from dinogen.distributed import any_rank, gather_rows
+from dinogen.errors import DinogenError
 from dinogen.files import atomic_folder
 from dinogen.images import to_float
 from dinogen.networks import Generator
@@ -32,14 +26,14 @@ from dinogen.schedule import (
     stage_of_run,
     uses_stored_pyramids,
 )
-from dinogen.teacher import Teacher, make_teacher, shard_teacher, wants_sharding
 from dinogen.train import checkpoint as checkpoints
+from dinogen.train.bad_steps import BadSteps
 from dinogen.train.broadcast import from_first_rank
+from dinogen.train.building import build_generator, build_teacher, check_batches_divide, make_accelerator
 from dinogen.train.ema import make_ema, update_ema
 from dinogen.train.monitor import Monitor
 from dinogen.train.run_folder import RunFolder
-
-PROCESS_GROUP_TIMEOUT = timedelta(minutes=10)  # a dead rank must not hold the others for ever
+from dinogen.train.stopping import StopRequest
 
 
 class Trainer:
@@ -54,30 +48,20 @@ class Trainer:
 
     def __init__(self, config: RunConfig):
         self.config = config
-        self.accelerator = Accelerator(
-            cpu=not torch.cuda.is_available(),
-            gradient_accumulation_steps=config.train.gradient_accumulation_steps,
-            kwargs_handlers=[
-                # Blocks beyond the current stage have no gradient.
-                DistributedDataParallelKwargs(find_unused_parameters=True),
-                InitProcessGroupKwargs(timeout=PROCESS_GROUP_TIMEOUT),
-            ],
-        )
+        self.accelerator = make_accelerator(config)
         self.device = self.accelerator.device
         self.is_main = self.accelerator.is_main_process
         self.rank = self.accelerator.process_index
         self.world_size = self.accelerator.num_processes
-        self.check_batches_divide()
+        self.batch_sizes = check_batches_divide(config.train, self.world_size)
         self.folder_of_data = Path(config.data)
         self.folder = RunFolder(Path(config.output))
         self.folder.check_same_generator(config)
 
-        self.teacher = self.make_teacher()
+        self.teacher = build_teacher(config.teacher, self.device, self.world_size)
         self.objectives = {name: make_objective(config.objective, name) for name in ("paired", config.objective.name)}
-        torch.manual_seed(config.seed)
-        network = Generator(**vars(config.generator)).to(self.device, memory_format=torch.channels_last)
+        network, optimizer = build_generator(config, self.device)
         self.G_ema = make_ema(network)
-        optimizer = torch.optim.Adam(network.parameters(), lr=config.train.learning_rate, betas=config.train.betas)
         self.G, self.optimizer = self.accelerator.prepare(network, optimizer)
         # All ranks draw the latents of the whole batch and keep their share: the run does not depend on their number.
         self.latent_rng = torch.Generator().manual_seed(config.seed)
@@ -96,8 +80,8 @@ class Trainer:
         for _, real_batch_size in self.batch_sizes:  # a batch beyond the data is refused now, not at a late stage
             self.loader.batches(real_batch_size, image_resolution=None)
         self.started = time.monotonic()
-        self.bad_steps = 0
-        self.signal_received: int | None = None
+        self.bad_steps = BadSteps(config.train.max_bad_steps)
+        self.stop = StopRequest()
 
     @property
     def network(self) -> Generator:
@@ -105,30 +89,13 @@ class Trainer:
         return self.accelerator.unwrap_model(self.G)
 
     @property
-    def stage(self) -> Stage:
-        return stage_of_run(self.cur_nimg, self.config)
+    def signal_received(self) -> int | None:
+        """The signal that asked this rank to stop, if one did."""
+        return self.stop.signal
 
     @property
-    def batch_sizes(self) -> set[tuple[int, int]]:
-        """Generated and real images a step, in every stage."""
-        return {batch_sizes_at(resolution, self.config.train) for resolution in (4, *self.config.train.batch_size_at)}
-
-    def check_batches_divide(self) -> None:
-        """Every rank takes an equal share of every batch."""
-        for size in sorted(size for pair in self.batch_sizes for size in pair):
-            if size % self.world_size or size < 2:
-                raise UsageError(
-                    f"train: a batch of {size} cannot be shared by {self.world_size} ranks, two images at least; "
-                    f"take a multiple of {self.world_size}"
-                )
-
-    def make_teacher(self) -> Teacher:
-        settings = vars(self.config.teacher).copy()
-        mode = settings.pop("shard")
-        teacher = make_teacher(**settings).to(self.device)
-        if wants_sharding(teacher, mode, self.world_size) and self.world_size > 1:
-            shard_teacher(teacher, init_device_mesh(self.device.type, (self.world_size,)))
-        return teacher
+    def stage(self) -> Stage:
+        return stage_of_run(self.cur_nimg, self.config)
 
     # ---- the loop
 
@@ -142,12 +109,12 @@ class Trainer:
         if self.is_main:
             self.folder.prepare(self.config, self.describe_devices())
         ended = self.finished
-        with self.noting_signals(), Monitor(self) as monitor:
+        with self.stop, Monitor(self) as monitor:
             while not ended:
                 for batch, stage in self.one_stage():
                     before = self.cur_nimg
                     monitor.record(self.train_step(batch, stage))
-                    stopping = self.minutes_left <= 0 or self.signal_received is not None
+                    stopping = self.minutes_left <= 0 or self.stop.signal is not None
                     ended = any_rank(stopping, self.device) or self.finished
                     if ended or self.crossed(before, self.config.train.log_kimg):
                         monitor.log_scalars(stage)
@@ -212,9 +179,9 @@ class Trainer:
         if learned is None:
             return statistics
         if not learned.isfinite():
-            self.note_bad_step(statistics)
+            self.accelerator.print(self.bad_steps.note(self.cur_step, statistics))
             return {}
-        self.bad_steps = 0
+        self.bad_steps.forget()
         nimg = real_batch_size * train.gradient_accumulation_steps
         update_ema(self.G_ema, self.network, ema_beta(self.cur_nimg, nimg, train))
         return statistics | {"gradient_norm": learned}
@@ -230,23 +197,6 @@ class Trainer:
             self.optimizer.step()
         self.optimizer.zero_grad()
         return norm
-
-    def note_bad_step(self, statistics: dict[str, Tensor]) -> None:
-        """Count a skipped step.
-
-        Raises:
-            DinogenError: too many in a row; names the ranks and quantities that were not finite.
-        """
-        self.bad_steps += 1
-        broken = sorted(name for name, value in statistics.items() if not value.isfinite())
-        where = f"rank {self.rank}: {', '.join(broken)}" if broken else ""
-        seen = "; ".join(filter(None, gather_objects(where))) or "the gradient only"
-        self.accelerator.print(f"\nStep {self.cur_step} skipped, not finite on {seen}.")
-        if self.bad_steps >= self.config.train.max_bad_steps:
-            raise DinogenError(
-                f"{self.bad_steps} steps in a row were not finite ({seen}); the last checkpoint is intact: run the "
-                "same command again with a lower --train.learning_rate, or with --mixed_precision no for accelerate"
-            )
 
     def compare(self, batch: Batch, stage: Stage, batch_size: int) -> ObjectiveResult:
         """The objective's verdict on freshly drawn images."""
@@ -360,22 +310,6 @@ class Trainer:
             self.G_ema.save_pretrained(temporary, config=settings)
 
     # ---- surroundings
-
-    @contextmanager
-    def noting_signals(self) -> Iterator[None]:
-        """While it lasts SIGINT and SIGTERM finish the step and save; a second SIGINT leaves at once."""
-
-        def note(number: int, frame: object) -> None:
-            if self.signal_received is not None and number == signal.SIGINT:
-                raise KeyboardInterrupt
-            self.signal_received = number
-
-        before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def describe_devices(self) -> dict:
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"

@@ -10,7 +10,19 @@ from shards.synth.light import Light, shade
 from shards.synth.noise import Noise
 from shards.synth.person import Person
 from shards.synth.solids import (
-    Array, Box, Camera, Point, Solid, Surface, capsule, carve, ellipsoid, smoothstep, sphere, turn, unite,
+    Array,
+    Box,
+    Camera,
+    Point,
+    Solid,
+    Surface,
+    capsule,
+    carve,
+    ellipsoid,
+    smoothstep,
+    sphere,
+    turn,
+    unite,
 )
 
 CROWN = (0.10, 0.80, -0.60)  # where strands begin, as a direction from the middle of the skull

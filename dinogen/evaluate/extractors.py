@@ -1,0 +1,158 @@
+"""Networks that training never saw, lent for their features: Inception and CLIP, where their weights are at hand."""
+
+import io
+import pickle
+from pathlib import Path
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from huggingface_hub.utils import logging as hub_logging
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import AutoConfig, CLIPVisionModelWithProjection
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+from transformers.utils import logging as transformers_logging
+
+from dinogen.errors import DinogenError, UsageError, first_line
+
+BATCH_SIZE = 50
+INCEPTION_FEATURES = "2048"
+
+
+class Extractor(Protocol):
+    """What figures in another network's features need.
+
+    Attributes:
+        name: one word; ends the figures' names.
+        method: what the network is, where the features are taken, how images are resized.
+    """
+
+    name: str
+    method: str
+
+    def features(self, images: Tensor) -> Tensor:
+        """uint8 `[n, 3, R, R]` to float64 `[n, d]` on the CPU."""
+        ...
+
+
+class InceptionFeatures:
+    """The network of the published Fréchet distances (FID), by torch-fidelity, which ports TensorFlow's weights.
+
+    Args:
+        weights: torch-fidelity's weights, `.pth` or `.safetensors`; `auto` takes them from torch's cache or the network.
+        device: where it computes.
+
+    Raises:
+        UsageError: torch-fidelity is not installed, or no such file.
+        DinogenError: the weights cannot be had or are not these.
+    """
+
+    name = "inception"
+
+    def __init__(self, weights: str, device: torch.device | str = "cpu"):
+        try:
+            from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
+        except ImportError as error:
+            raise UsageError("--inception needs torch-fidelity: pip install torch-fidelity") from error
+        self.device = torch.device(device)
+        self.method = (
+            f"Inception v3 by torch-fidelity, last pooling ({INCEPTION_FEATURES} values), images resized to 299×299 "
+            f"as TensorFlow 1 does it, bilinear, not antialiased; weights: {weights}"
+        )
+        # torch-fidelity would unpickle a file without a second look: it is given bytes that were read with care.
+        checked = io.BytesIO()
+        torch.save(read_inception_weights(weights, URL_INCEPTION_V3), checked)
+        checked.seek(0)
+        try:
+            self.network = FeatureExtractorInceptionV3("inception", [INCEPTION_FEATURES], checked).to(self.device)
+        except RuntimeError as error:
+            raise DinogenError(f"--inception {weights}: not torch-fidelity's Inception ({first_line(error)})") from error
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """uint8 `[n, 3, R, R]` to float64 `[n, 2048]` on the CPU."""
+        return torch.cat([self.network(some.to(self.device))[0].cpu() for some in images.split(BATCH_SIZE)]).double()
+
+
+def read_inception_weights(weights: str, url: str) -> dict[str, Tensor]:
+    """A state dict, from a file or, for `auto`, from `url` or torch's cache; never from a pickle that could run code."""
+    advice = "get it again"
+    try:
+        if weights == "auto":
+            advice = f"download {url} where there is a network and pass the file"
+            return torch.hub.load_state_dict_from_url(
+                url, map_location="cpu", progress=False, check_hash=True, weights_only=True
+            )
+        path = Path(weights)
+        if not path.is_file():
+            raise UsageError(f"--inception {weights}: no such file; give torch-fidelity's weights, or auto")
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DinogenError(f"--inception {weights}: holds something other than weights; {advice}") from error
+    except (OSError, SafetensorError, RuntimeError, EOFError, ValueError) as error:
+        raise DinogenError(f"--inception {weights}: cannot be read ({first_line(error)}); {advice}") from error
+
+
+class ClipFeatures:
+    """CLIP's image embeddings (arXiv 2103.00020), which Fréchet distances can be taken in too (arXiv 2203.06026).
+
+    Args:
+        model: a hub id such as openai/clip-vit-base-patch32, or the folder of a CLIP or its vision half, in safetensors.
+        device: where it computes.
+
+    Raises:
+        DinogenError: neither the folder nor the hub gives a CLIP.
+    """
+
+    name = "clip"
+
+    def __init__(self, model: str, device: torch.device | str = "cpu"):
+        self.device = torch.device(device)
+        network, projected = load_clip(model)
+        self.network: nn.Module = network.eval().requires_grad_(False).to(self.device)
+        self.projected = projected
+        self.size = network.config.image_size
+        taken = "image embedding" if projected else "pooled output, because this model has no projection"
+        self.method = f"CLIP {model}, {taken}, images resized to {self.size}×{self.size}, bicubic, antialiased"
+        self.mean = torch.tensor(OPENAI_CLIP_MEAN, device=self.device).view(1, 3, 1, 1)
+        self.std = torch.tensor(OPENAI_CLIP_STD, device=self.device).view(1, 3, 1, 1)
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """uint8 `[n, 3, R, R]` to float64 `[n, d]` on the CPU."""
+        return torch.cat([self._embed(some.to(self.device)).cpu() for some in images.split(BATCH_SIZE)]).double()
+
+    def _embed(self, images: Tensor) -> Tensor:
+        size = (self.size, self.size)
+        resized = F.interpolate(images.float(), size=size, mode="bicubic", antialias=True).round().clamp(0, 255)
+        pixels = (resized / 255 - self.mean) / self.std
+        if self.projected:
+            return self.network(pixel_values=pixels).image_embeds
+        return self.network.vision_model(pixel_values=pixels).pooler_output
+
+
+def load_clip(model: str) -> tuple[CLIPVisionModelWithProjection, bool]:
+    """The vision half of a CLIP in float32, and whether the weights of its projection were there."""
+    hub_logging.set_verbosity_error()  # its retries would bury our one line
+    transformers_logging.set_verbosity_error()  # so would its list of the text half's weights
+    try:
+        kind = AutoConfig.from_pretrained(model).model_type
+        if kind not in ("clip", "clip_vision_model"):
+            raise DinogenError(f"--clip {model} is a {kind}; take a CLIP, such as openai/clip-vit-base-patch32")
+        network, loading = CLIPVisionModelWithProjection.from_pretrained(
+            model, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise DinogenError(
+            f"--clip {model} could not be loaded ({first_line(error)}). Without a network: run `hf download {model} "
+            "--local-dir DIR` where there is one, copy DIR here and pass --clip DIR"
+        ) from error
+    missing = set(loading["missing_keys"])
+    if missing - {"visual_projection.weight"}:
+        raise DinogenError(f"--clip {model}: weights are missing, such as {min(missing)}; copy the whole model again")
+    return network, not missing
+

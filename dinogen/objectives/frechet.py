@@ -1,0 +1,131 @@
+"""A Fréchet loss: the mean and the covariance of generated features approach those of real ones.
+
+The Fréchet distance between two normal distributions (arXiv 1706.08500, equation 6) needs many more images than a batch
+holds. So both distributions' moments are remembered over many batches, older ones fading; the gradient flows through the
+current batch alone. Its gradient in a feature h is that of a regression to where optimal transport between the two
+normal distributions takes it,
+
+    T(h) = μ_r + A (h − μ_g),    A = Σ_r^½ (Σ_r^½ Σ_g Σ_r^½)^−½ Σ_r^½
+
+(Peyré and Cuturi, Computational Optimal Transport, remark 2.31): the same form as the drift, with nothing to
+differentiate through.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dinogen.distributed import gather_rows
+from dinogen.objectives.base import ObjectiveResult
+from dinogen.pyramid import Pyramid
+
+RIDGE = 1e-3  # of the mean variance: keeps directions in which there is next to nothing from being blown up
+SMALLEST_VARIANCE = 1e-8  # of constant features, whose distance is divided by it
+
+
+@dataclass
+class Moments:
+    """Mean `[C]` and covariance `[C, C]` of features, older ones fading, and how many images they rest on."""
+
+    mean: Tensor
+    covariance: Tensor
+    weight: float
+
+    @classmethod
+    def of(cls, features: Tensor) -> "Moments":
+        """Of one batch `[n, C]`."""
+        centred = features - features.mean(dim=0)
+        return cls(features.mean(dim=0), centred.T @ centred / len(features), float(len(features)))
+
+    def joined(self, new: "Moments", half_life: float) -> "Moments":
+        """With a further batch; what is `half_life` images old counts half."""
+        old_weight = self.weight * 0.5 ** (new.weight / half_life)
+        weight = old_weight + new.weight
+        share, gap = new.weight / weight, new.mean - self.mean
+        covariance = (1 - share) * self.covariance + share * new.covariance
+        covariance += share * (1 - share) * torch.outer(gap, gap)
+        return Moments(self.mean + share * gap, covariance, weight)
+
+    @property
+    def variance(self) -> Tensor:
+        """Of all components together: the covariance's trace."""
+        return self.covariance.diagonal().sum()
+
+
+class FrechetLoss:
+    """See the module. Applies to the class token and to the maps of one location, whose features are whole images'.
+
+    Args:
+        memory_kimg: after so many thousand images a remembered one counts half.
+    """
+
+    def __init__(self, memory_kimg: float):
+        self.half_life = memory_kimg * 1000
+        self.remembered: dict[str, Moments] = {}
+
+    def __call__(self, generated: Pyramid, real: Pyramid, other: Pyramid | None = None) -> ObjectiveResult:
+        """See `Objective`. The loss is relative to the reals' variance and vanishes when the moments agree.
+
+        Statistics: `frechet/MAP`, the squared Fréchet distance over the reals' variance.
+        """
+        losses, statistics = [], {}
+        for name, level in generated.items():
+            if level[0].numel() == level.shape[1]:
+                loss, distance = self.of_map(name, level.flatten(1), real[name].flatten(1))
+                losses.append(loss)
+                statistics[f"frechet/{name}"] = distance
+        return ObjectiveResult(loss=torch.stack(losses).mean(), statistics=statistics)
+
+    @torch.autocast("cuda", enabled=False)
+    @torch.autocast("cpu", enabled=False)
+    def of_map(self, name: str, generated: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss and relative distance for this rank's features `[N, C]`, `[M, C]`."""
+        generated = generated.float()
+        with torch.no_grad():
+            ours = self.remember(f"{name}/generated", gather_rows(generated))
+            reals = self.remember(f"{name}/real", gather_rows(real.float()))
+            transport, distance = gaussian_transport(ours, reals)
+            target = reals.mean + (generated - ours.mean) @ transport
+            unit = reals.variance.clamp(min=SMALLEST_VARIANCE)
+        return (generated - target).square().sum(dim=1).mean() / unit, distance / unit
+
+    def remember(self, name: str, features: Tensor) -> Moments:
+        """The moments with a further batch in them."""
+        new = Moments.of(features)
+        before = self.remembered.get(name)
+        self.remembered[name] = new if before is None else before.joined(new, self.half_life)
+        return self.remembered[name]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is remembered, for a checkpoint."""
+        return {
+            f"{name}/{part}": torch.as_tensor(value, dtype=torch.float64 if part == "weight" else None)
+            for name, moments in self.remembered.items()
+            for part, value in vars(moments).items()
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor], device: torch.device) -> None:
+        """The inverse of `tensors`."""
+        for name in {key.rsplit("/", 1)[0] for key in tensors}:
+            mean, covariance = (tensors[f"{name}/{part}"].to(device) for part in ("mean", "covariance"))
+            self.remembered[name] = Moments(mean, covariance, tensors[f"{name}/weight"].item())
+
+
+def gaussian_transport(ours: Moments, reals: Moments) -> tuple[Tensor, Tensor]:
+    """The matrix A `[C, C]` that takes one normal distribution to the other, and their squared Fréchet distance."""
+    identity = torch.eye(len(ours.mean), device=ours.mean.device)
+    a, b = (moments.covariance + RIDGE * moments.variance / len(identity) * identity for moments in (ours, reals))
+    root = symmetric_power(b, 0.5)
+    middle = root @ a @ root
+    values = torch.linalg.eigvalsh(middle).clamp(min=0)
+    distance = (ours.mean - reals.mean).square().sum() + a.trace() + b.trace() - 2 * values.sqrt().sum()
+    return root @ symmetric_power(middle, -0.5) @ root, distance.clamp(min=0)
+
+
+def symmetric_power(matrix: Tensor, power: float) -> Tensor:
+    """A power of a symmetric matrix without negative eigenvalues; those near zero are held above it."""
+    values, vectors = torch.linalg.eigh(matrix)
+    values = values.clamp(min=(values[-1] * 1e-7).clamp(min=torch.finfo(matrix.dtype).tiny))
+    return (vectors * values**power) @ vectors.T

@@ -1,0 +1,115 @@
+"""The Fréchet loss: its gradient against the distance's own in float64, its memory, and a toy."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from dinogen.objectives.frechet import RIDGE, FrechetLoss, Moments
+
+
+def correlated(count: int, width: int = 6, seed: int = 0, shift: float = 0.0) -> Tensor:
+    rng = torch.Generator().manual_seed(seed)
+    mixing = torch.randn(width, width, generator=torch.Generator().manual_seed(7)) / width**0.5 + torch.eye(width)
+    return torch.randn(count, width, generator=rng) @ mixing + shift
+
+
+# ---- a reference: the distance's formula in float64, differentiated by autograd
+
+
+def reference_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Squared Fréchet distance of two sets' moments, with the loss's ridge."""
+    identity = torch.eye(a.shape[1], dtype=a.dtype)
+
+    def covariance(x: Tensor) -> Tensor:
+        sigma = (x - x.mean(0)).T @ (x - x.mean(0)) / len(x)
+        return sigma + RIDGE * sigma.detach().trace() / len(sigma) * identity
+
+    values = torch.linalg.eigvals(covariance(a) @ covariance(b)).real.clamp(min=0)
+    gap = (a.mean(0) - b.mean(0)).square().sum()
+    return gap + covariance(a).trace() + covariance(b).trace() - 2 * values.sqrt().sum()
+
+
+def test_value_and_gradient_are_those_of_the_distance():
+    a, b = correlated(40, seed=1) * 1.5 + 0.3, correlated(60, seed=2)
+    reference = a.double().requires_grad_(True)
+    distance = reference_distance(reference, b.double())
+    distance.backward()
+    ours = a.clone().requires_grad_(True)
+    result = FrechetLoss(memory_kimg=10)({"cls": ours}, {"cls": b})
+    result.loss.backward()
+    unit = float(torch.cov(b.T, correction=0).trace())
+    torch.testing.assert_close(result.statistics["frechet/cls"].double() * unit, distance.detach(), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(ours.grad.double() * unit, reference.grad, rtol=2e-3, atol=1e-5)
+
+
+# ---- symmetry and zeros
+
+
+def test_equal_distributions_leave_next_to_nothing():
+    def value(other: Tensor) -> Tensor:
+        return FrechetLoss(10)({"cls": correlated(2000, seed=1)}, {"cls": other}).statistics["frechet/cls"]
+
+    assert value(correlated(2000, seed=2)) < 0.01
+    assert value(correlated(2000, seed=2, shift=1)) > 0.3
+    assert value(correlated(2000, seed=2) * 2) > 0.1
+
+
+def test_only_features_of_whole_images_take_part():
+    loss = FrechetLoss(10)
+    pyramid = {"cls": torch.randn(8, 4), "l1_1x1": torch.randn(8, 4, 1, 1), "l1_2x2": torch.randn(8, 4, 2, 2)}
+    assert loss(pyramid, pyramid).statistics.keys() == {"frechet/cls", "frechet/l1_1x1"}
+
+
+@pytest.mark.parametrize("real", [torch.ones(8, 4), torch.arange(8.0)[:, None].expand(8, 4)], ids=["constant", "line"])
+def test_degenerate_features_give_a_finite_loss(real):
+    generated = torch.ones(8, 4, requires_grad=True)
+    result = FrechetLoss(10)({"cls": generated}, {"cls": real})
+    result.loss.backward()
+    assert result.loss.isfinite() and generated.grad.isfinite().all()
+
+
+# ---- memory
+
+
+def test_moments_are_those_of_all_images_with_fading_weights():
+    batches = [correlated(n, seed=n, shift=n / 20).double() for n in (10, 30, 20)]
+    moments = Moments.of(batches[0])
+    for batch in batches[1:]:
+        moments = moments.joined(Moments.of(batch), half_life=40)
+    later = [50, 20, 0]  # images that came after each batch
+    weights = torch.cat([torch.full((len(b),), 0.5 ** (x / 40), dtype=torch.float64) for b, x in zip(batches, later)])
+    rows = torch.cat(batches)
+    mean = (weights[:, None] * rows).sum(0) / weights.sum()
+    centred = rows - mean
+    torch.testing.assert_close(moments.mean, mean)
+    torch.testing.assert_close(moments.covariance, (weights[:, None] * centred).T @ centred / weights.sum())
+    assert moments.weight == pytest.approx(weights.sum().item())
+
+
+def test_what_is_remembered_survives_a_checkpoint():
+    first, second = FrechetLoss(1), FrechetLoss(1)
+    for seed in range(3):
+        first({"cls": correlated(16, seed=seed)}, {"cls": correlated(16, seed=9 + seed)})
+    second.restore(first.tensors(), torch.device("cpu"))
+    batch = {"cls": correlated(16, seed=5)}, {"cls": correlated(16, seed=6)}
+    assert torch.equal(first(*batch).loss, second(*batch).loss)
+
+
+# ---- the toy: a small batch must find the shape of a distribution that it cannot show at one time
+
+
+def test_points_take_the_mean_and_the_covariance_of_the_reals():
+    rng = torch.Generator().manual_seed(0)
+    mixing = torch.tensor([[2.0, 0.0], [1.5, 0.3]])
+    affine = torch.nn.utils.skip_init(torch.nn.Linear, 2, 2)
+    affine.load_state_dict({"weight": 0.5 * torch.eye(2), "bias": torch.zeros(2)})
+    loss, optimizer = FrechetLoss(memory_kimg=0.5), torch.optim.Adam(affine.parameters(), lr=0.02)
+    for step in range(500):
+        optimizer.param_groups[0]["lr"] = 0.02 if step < 350 else 0.002  # the memory's delay makes it swing
+        real = torch.randn(16, 2, generator=rng) @ mixing + torch.tensor([1.0, -2.0])
+        optimizer.zero_grad()
+        loss({"cls": affine(torch.randn(16, 2, generator=rng))}, {"cls": real}).loss.backward()
+        optimizer.step()
+    covariance = affine.weight.detach() @ affine.weight.detach().T
+    torch.testing.assert_close(affine.bias.detach(), torch.tensor([1.0, -2.0]), rtol=0, atol=0.25)
+    torch.testing.assert_close(covariance, mixing.T @ mixing, rtol=0.2, atol=0.2)
