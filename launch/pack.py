@@ -41,6 +41,10 @@ def build_parser() -> CommandParser:
     parser.add_argument("--workers", type=int, default=0,
                         help="processes that decode ahead of the teacher; 0 decodes in this one. The shards do not "
                              "depend on it")
+    parser.add_argument("--precision", type=str, choices=["fp32", "bf16"], default="fp32",
+                        help="in which the teacher computes; bf16 is quicker on a GPU and a little less exact")
+    parser.add_argument("--compile", action="store_true",
+                        help="compile the teacher first: a minute or so, and quicker from then on, on a GPU above all")
     return parser
 
 
@@ -55,7 +59,8 @@ def work(args: Namespace) -> None:
         Path(args.crops), Path(args.output), teacher=args.teacher, input_size=args.input_size, layers=args.layers,
         levels=args.levels, fine_layers=args.fine_layers, captions=Path(args.captions) if args.captions else None,
         batch_size=args.batch_size, shard_size=args.shard_size, mirror=args.mirror, workers=args.workers,
-        rank=int(os.environ.get("RANK", 0)), world_size=int(os.environ.get("WORLD_SIZE", 1)),
+        precision=args.precision, compile=args.compile, rank=int(os.environ.get("RANK", 0)),
+        world_size=int(os.environ.get("WORLD_SIZE", 1)),
     )  # fmt: skip
     if manifest is None:
         return  # another rank finishes last, and says so

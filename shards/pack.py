@@ -5,6 +5,7 @@ from contextlib import closing
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ from shards.captions import read_captions
 from shards.plan import Crop, InputDigest, Item, ShardPlan, plan_shards, read_crop
 from shards.resume import Finished
 from shards.tar import write_tar
+
+Precision = Literal["fp32", "bf16"]
 
 READ_AHEAD = 1  # batches that wait to be looked at, beside those that the workers hold
 LOOKED_AHEAD = 4  # batches that wait to be written
@@ -41,6 +44,8 @@ def pack_folder(
     shard_size: int = 1000,
     mirror: bool = False,
     workers: int = 0,
+    precision: Precision = "fp32",
+    compile: bool = False,
     rank: int = 0,
     world_size: int = 1,
 ) -> Manifest | None:
@@ -49,8 +54,9 @@ def pack_folder(
     Several ranks, here or on machines that share the folders, each write shards of their own. They need not talk
     to each other: whoever finishes last writes the manifest.
 
-    The shards' bytes depend on the crops, the captions, the spec and `shard_size` only. (A teacher's last bits
-    may depend on the size of a batch: they do not on a CPU; on a GPU keep `batch_size` for equal bytes.)
+    The shards' bytes depend on the crops, the captions, the spec, `precision`, `compile` and `shard_size` only. (A
+    teacher's last bits may depend on the size of a batch: they do not on a CPU; on a GPU keep `batch_size` for equal
+    bytes.)
 
     Args:
         crops: folder of KEY.jpg or KEY.png with KEY.json, as made by `dinogen crop`.
@@ -62,6 +68,8 @@ def pack_folder(
         mirror: pack every crop a second time, mirrored, with what the teacher sees then. (A teacher sees no exact
             mirror image in a mirrored picture, so flipping the stored maps would not do.)
         workers: processes that decode ahead; 0 decodes in this one.
+        precision: in which the teacher looks; what it sees is stored as fp16 either way.
+        compile: compile the teacher, which pays on a GPU.
         rank, world_size: number of this process, and how many there are.
 
     Returns:
@@ -76,8 +84,9 @@ def pack_folder(
             raise UsageError(f"--{flag} {value}: give at least {least}")
     texts = {} if captions is None else read_captions(captions)
     plans = plan_shards(crops, shard_size, mirror)
-    packer = Packer(make_teacher(teacher, input_size, layers, levels, fine_layers), texts, batch_size, workers)
-    finished = Finished(make_output_folder(output), packer.spec)
+    looking = make_teacher(teacher, input_size, layers, levels, fine_layers)
+    packer = Packer(looking, texts, batch_size, workers, precision, compile)
+    finished = Finished(make_output_folder(output), packer.spec, packer.how)
     finished.refuse_others(plans)
     packer.pack(plans[rank::world_size], finished)
     return finished.write_manifest(plans)
@@ -91,13 +100,27 @@ class Packer:
         captions: by the source's file name.
         batch_size: crops that the teacher looks at together.
         workers: processes that decode ahead.
+        precision, compile: how the teacher computes.
     """
 
-    def __init__(self, teacher: Teacher, captions: Mapping[str, str], batch_size: int, workers: int):
+    def __init__(
+        self,
+        teacher: Teacher,
+        captions: Mapping[str, str],
+        batch_size: int,
+        workers: int,
+        precision: Precision = "fp32",
+        compile: bool = False,
+    ):
         # With its number: the current GPU is a thread's own, and another thread looks.
         on_gpu = torch.cuda.is_available()
         self.device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
         self.teacher = teacher.to(self.device)
+        self.look = torch.compile(self.teacher, dynamic=False) if compile else self.teacher
+        self.precision, self.compiled = precision, compile
+        # Other last bits: shards that were made otherwise are not gone on with.
+        self.how = precision * (precision != "fp32") + "compiled" * compile
+        self.pixels = torch.empty(0)
         self.spec = teacher.spec
         self.layout = PyramidLayout(teacher.spec)
         self.captions = captions
@@ -122,7 +145,7 @@ class Packer:
         batches: Iterable[tuple[list[Crop], Pyramid]],
         count: Callable[[int], object],
     ) -> ShardRecord:
-        digest = InputDigest(self.spec)
+        digest = InputDigest(self.spec, self.how)
 
         def samples() -> Iterator[tuple[Crop, bytes]]:
             for crops, pyramids in batches:
@@ -141,20 +164,29 @@ class Packer:
             for plan in plans
             for first in range(0, len(plan.items), self.batch_size)
         ]
-        # Taking megabytes from another process, and making floats of them, is nothing that the teacher need wait for.
-        with closing(in_thread(self._read(cuts), READ_AHEAD)) as batches:
-            for crops, images in batches:
-                yield crops, self._look(crops, images)
+        # Taking megabytes from another process is nothing that the teacher need wait for.
+        read = read_ahead(partial(read_batch, captions=self.captions), cuts, self.workers)
+        with closing(in_thread(read, READ_AHEAD)) as batches:
+            for crops, pixels in batches:
+                yield crops, self._look(crops, self._as_floats(pixels))
 
-    def _read(self, cuts: Sequence[Sequence[Item]]) -> Iterator[tuple[list[Crop], Tensor]]:
-        """Batches of crops, and their pixels as the teacher takes them."""
-        for crops, pixels in read_ahead(partial(read_batch, captions=self.captions), cuts, self.workers):
-            yield crops, pixels.to(self.device).float().div_(127.5).sub_(1)
+    def _as_floats(self, pixels: Tensor) -> Tensor:
+        """uint8 → [-1, 1] on the device, in memory that the next batch uses again: new memory costs several times
+        as much as the numbers in it."""
+        if self.pixels.shape != pixels.shape:
+            self.pixels = torch.empty(pixels.shape, device=self.device)
+        return self.pixels.copy_(pixels).div_(127.5).sub_(1)
 
     def _look(self, crops: Sequence[Crop], images: Tensor) -> Pyramid:
         """The stored part of a batch's pyramids, fp16 on the CPU."""
-        with torch.no_grad():
-            pyramid = self.teacher(images)
+        try:
+            with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, self.precision == "bf16"):
+                pyramid = self.look(images)
+        except Exception as error:
+            if not self.compiled:
+                raise
+            reason = " ".join(str(error).split())[:160]
+            raise DinogenError(f"the teacher could not be compiled ({reason}); leave --compile out") from error
         stored = {name: pyramid[name].half().cpu() for name in self.layout.shapes}
         for name, maps in stored.items():
             good = maps.flatten(1).isfinite().all(dim=1)

@@ -106,10 +106,10 @@ def read_crop(item: Item, captions: Mapping[str, str]) -> Crop:
 
 
 class InputDigest:
-    """All that a shard is made from as one hash: the spec, and every crop with its record."""
+    """All that a shard is made from as one hash: the spec, how the teacher computes, every crop with its record."""
 
-    def __init__(self, spec: PyramidSpec):
-        self._hash = hashlib.sha256(spec.fingerprint.encode())
+    def __init__(self, spec: PyramidSpec, how: str = ""):
+        self._hash = hashlib.sha256((spec.fingerprint + how).encode())
 
     def add(self, crop: Crop) -> None:
         for part in (crop.key.encode(), crop.suffix.encode(), crop.image, crop.record):
@@ -119,9 +119,9 @@ class InputDigest:
         return self._hash.hexdigest()
 
 
-def digest_of(plan: ShardPlan, captions: Mapping[str, str], spec: PyramidSpec) -> str:
+def digest_of(plan: ShardPlan, captions: Mapping[str, str], spec: PyramidSpec, how: str = "") -> str:
     """The input digest of a shard, from its crops as they are now."""
-    digest = InputDigest(spec)
+    digest = InputDigest(spec, how)
     for item in plan.items:
         digest.add(read_crop(item, captions))
     return digest.hexdigest()

@@ -23,14 +23,16 @@ class Finished:
     Args:
         output: an existing folder.
         spec: of the pyramids that are to be packed.
+        how: the teacher computes, where that is not in fp32 as it is.
 
     Raises:
         DinogenError: the folder holds shards of another spec, or tars that `pack` did not write.
     """
 
-    def __init__(self, output: Path, spec: PyramidSpec):
+    def __init__(self, output: Path, spec: PyramidSpec, how: str = ""):
         self.output = output
         self.spec = spec
+        self.how = how
         self.folder = output / UNFINISHED
         self.records = self._read()
 
@@ -103,8 +105,9 @@ class Finished:
 
     def _is_whole(self, plan: ShardPlan, captions: Mapping[str, str]) -> bool:
         record, path = self.records[plan.name], self.output / plan.name
-        if record.input_sha256 != digest_of(plan, captions, self.spec):
-            raise self._refusal("made from other crops, records or captions, or with another --shard-size", plan.name)
+        if record.input_sha256 != digest_of(plan, captions, self.spec, self.how):
+            what = "made from other crops, records or captions, or with another --shard-size, --precision or --compile"
+            raise self._refusal(what, plan.name)
         return path.is_file() and path.stat().st_size == record.bytes and file_sha256(path) == record.sha256
 
     def _refusal(self, what: str, name: str) -> DinogenError:

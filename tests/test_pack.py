@@ -139,6 +139,37 @@ def test_mirrored_samples_hold_what_the_teacher_sees_in_the_mirror(crops: Path, 
     assert not torch.allclose(batch.pyramid["l3_8x8"][mirrored], batch.pyramid["l3_8x8"][plain].flip(-1), atol=0.1)
 
 
+def pyramids(folder: Path) -> dict[str, torch.Tensor]:
+    loader = ShardLoader(folder, read_manifest(folder).spec, seed=0)
+    return next(loader.batches(COUNT, image_resolution=None)).pyramid
+
+
+def test_in_bf16_the_teacher_sees_nearly_the_same(crops: Path, packed: Path, tmp_path: Path):
+    pack_folder(crops, tmp_path, shard_size=12, precision="bf16")
+    for name, seen in pyramids(tmp_path).items():
+        exact = pyramids(packed)[name].float()
+        error = (seen.float() - exact).norm() / exact.norm()
+        assert error < 0.02 and (name.startswith("rgb") or error > 0)
+    with pytest.raises(DinogenError, match="--precision"):
+        pack_folder(crops, tmp_path, shard_size=12)
+
+
+@pytest.mark.slow
+def test_compiled_the_teacher_sees_the_same(crops: Path, packed: Path, tmp_path: Path):
+    pack_folder(crops, tmp_path, shard_size=12, compile=True)
+    for name, seen in pyramids(tmp_path).items():
+        assert torch.allclose(seen.float(), pyramids(packed)[name].float(), atol=0.01, rtol=0.01)
+
+
+def test_a_teacher_that_cannot_be_compiled_is_one_line(crops: Path, tmp_path: Path, monkeypatch, capsys):
+    def broken(model, inputs):
+        raise RuntimeError("no compiler\nand more")
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=broken))
+    line = refused(capsys, "--crops", crops, "--output", tmp_path, "--compile")
+    assert "no compiler" in line and "leave --compile out" in line
+
+
 # --- captions ---
 
 
@@ -337,13 +368,13 @@ def test_packing_is_about_as_fast_as_the_bare_teacher(tmp_path: Path, capsys):
     make_crops(tmp_path / "crops", 2000)
     plans = plan_shards(tmp_path / "crops", shard_size=1000, mirror=True)
     items = [item for plan in plans for item in plan.items]
-    batches = [read_batch(items[first : first + 64], {})[1] for first in range(0, 1024, 64)]
+    batches = [read_batch(items[first : first + 64], {})[1] / 127.5 - 1 for first in range(0, 512, 64)]
     packer = Packer(make_teacher("tiny"), {}, batch_size=64, workers=1)
 
     def look() -> None:
         with torch.no_grad():
-            for pixels in batches:
-                packer.teacher(pixels.float().div_(127.5).sub_(1))
+            for images in batches + batches:
+                packer.teacher(images)
 
     def pack(turn: int) -> None:
         (tmp_path / str(turn)).mkdir()
