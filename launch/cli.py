@@ -19,6 +19,7 @@ VERBS = {
     "inspect": "say and show what is in shards",
     "remove": "take a person or a photo out of shards",
     "card": "write a data set card: sources, licences, consent, removal",
+    "bench": "measure how fast this machine trains",
     "doctor": "is this machine fit to train, and what to fix",
     "demo": "photos to faces in a few minutes, on synthetic portraits or your photos",
 }

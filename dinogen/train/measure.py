@@ -1,7 +1,8 @@
 """How fast a stage's steps are, and how much memory they take: the run's own steps, on its own data."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import torch
 
 from dinogen.config import RunConfig
 from dinogen.distributed import gather_rows
+from dinogen.progress import progress
 from dinogen.schedule import batch_sizes_at, stage_start
 
 if TYPE_CHECKING:
@@ -43,9 +45,8 @@ class Measurement:
         resolution: side of the images.
         batch_size: generated images a step, all ranks together.
         real_batch_size: real images a step, all ranks together.
-        seconds: of one step.
+        seconds: of one step, the loader's waiting included.
         steps: how many were measured.
-        objective_seconds: the part of `seconds` in the objective, which solves the optimal transport.
         peak_bytes: of the device's memory that tensors took; on the CPU of the process's.
     """
 
@@ -54,7 +55,6 @@ class Measurement:
     real_batch_size: int
     seconds: float
     steps: int
-    objective_seconds: float
     peak_bytes: int
 
     @property
@@ -77,6 +77,73 @@ def plan_stages(config: RunConfig) -> list[StagePlan]:
     return stages
 
 
+@contextmanager
+def steps_of(trainer: "Trainer", stage: StagePlan) -> Iterator[Callable[[], None]]:
+    """Yield a function that takes one optimiser step of a stage, faded in as far as it gets.
+
+    The trainer's weights move; its run's folder is left alone.
+    """
+    clock = min(stage.end - 1, stage.start + int(trainer.config.schedule.fade_kimg * 1000))
+    trainer.cur_nimg = clock
+    batches = trainer.one_stage()
+
+    def step() -> None:
+        for _ in range(trainer.config.train.gradient_accumulation_steps):
+            batch, moment = next(batches)
+            trainer.train_step(batch, moment)
+            trainer.cur_nimg = clock  # however many steps there are, it is this stage that is measured
+
+    try:
+        yield step
+    finally:
+        batches.close()
+
+
+def measure_stage(trainer: "Trainer", stage: StagePlan, steps: int | None = None, warm_up: int = 1) -> Measurement:
+    """Take steps of a stage and say what they took. Call on all ranks.
+
+    Args:
+        trainer: of the run.
+        stage: one of its stages.
+        steps: to measure; None takes as many as fit into two seconds, one at least.
+        warm_up: steps before, which do not count: in them libraries choose their ways, and torch compiles.
+    """
+    device, train = trainer.device, trainer.config.train
+    with steps_of(trainer, stage) as step:
+        began = now(device)
+        for _ in range(warm_up):
+            step()
+        warming = torch.tensor([(now(device) - began) / warm_up], device=device)
+        slowest = float(gather_rows(warming).max())  # all ranks wait here for each other
+        count = steps or min(MOST_STEPS, max(1, round(SECONDS_A_STAGE / slowest)))
+        shown = steps is not None and trainer.is_main
+        forget_peak(device)
+        began = now(device)
+        for _ in progress(range(count), desc=f"{stage.resolution} px", unit="step") if shown else range(count):
+            step()
+        seconds = (now(device) - began) / count / train.gradient_accumulation_steps
+    mine = torch.tensor([[seconds, float(peak_bytes(device))]], dtype=torch.float64, device=device)
+    seconds, peak = gather_rows(mine).amax(dim=0).tolist()
+    return Measurement(stage.resolution, *batch_sizes_at(stage.resolution, train), seconds, count, int(peak))
+
+
+def objective_share(trainer: "Trainer", stage: StagePlan, steps: int = 3) -> float:
+    """The part of a step's time, 0 to 1, that the objective takes: distances, optimal transport, loss."""
+    device, originals = trainer.device, trainer.objectives
+    watches = {name: Stopwatch(objective, device) for name, objective in originals.items()}
+    with steps_of(trainer, stage) as step:
+        step()
+        trainer.objectives = watches
+        try:
+            began = now(device)
+            for _ in range(steps):
+                step()
+            whole = now(device) - began
+        finally:
+            trainer.objectives = originals
+    return sum(watch.seconds for watch in watches.values()) / whole
+
+
 class Stopwatch:
     """Calls a function and adds up the time that it takes, on the device where there is one."""
 
@@ -97,58 +164,6 @@ def now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
-
-
-def measure_stage(trainer: "Trainer", stage: StagePlan, steps: int | None = None, warm_up: int = 1) -> Measurement:
-    """Take steps of a stage, faded in as far as it gets; the trainer's weights move, its run's folder is left alone.
-
-    Call on all ranks.
-
-    Args:
-        trainer: of the run.
-        stage: one of its stages.
-        steps: to measure; None takes as many as fit into two seconds, one at least.
-        warm_up: steps before, which do not count: in them libraries choose their ways, and torch compiles.
-    """
-    device = trainer.device
-    clock = min(stage.end - 1, stage.start + int(trainer.config.schedule.fade_kimg * 1000))
-    watches = {name: Stopwatch(objective, device) for name, objective in trainer.objectives.items()}
-    objectives, trainer.objectives = trainer.objectives, watches
-    trainer.cur_nimg = clock
-    batches = trainer.one_stage()
-    accumulated = trainer.config.train.gradient_accumulation_steps
-
-    def step() -> None:
-        for _ in range(accumulated):
-            batch, moment = next(batches)
-            trainer.train_step(batch, moment)
-            trainer.cur_nimg = clock  # however many steps there are, it is this stage that is measured
-
-    try:
-        began = now(device)
-        for _ in range(warm_up):
-            step()
-        warming = torch.tensor([(now(device) - began) / warm_up], device=device)
-        slowest = float(gather_rows(warming).max())  # all ranks wait here for each other
-        steps = steps or min(MOST_STEPS, max(1, round(SECONDS_A_STAGE / slowest)))
-        forget_peak(device)
-        for watch in watches.values():
-            watch.seconds = 0.0
-        began = now(device)
-        for _ in range(steps):
-            step()
-        count = steps * accumulated
-        seconds = (now(device) - began) / count
-        solving = sum(watch.seconds for watch in watches.values()) / count
-    finally:
-        batches.close()
-        trainer.objectives = objectives
-    mine = torch.tensor([[seconds, solving, float(peak_bytes(device))]], dtype=torch.float64, device=device)
-    worst = gather_rows(mine).amax(dim=0).tolist()
-    return Measurement(
-        stage.resolution, *batch_sizes_at(stage.resolution, trainer.config.train), worst[0], count, worst[1],
-        int(worst[2]),
-    )  # fmt: skip
 
 
 def forget_peak(device: torch.device) -> None:

@@ -1,0 +1,131 @@
+"""Speed, memory and share of the device's arithmetic of a training step, for teachers of any size with random weights."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import Dinov2Config, Dinov2Model
+
+from dinogen.config import RunConfig
+from dinogen.files import atomic_folder
+
+# As published: width, layers, heads.
+ARCHITECTURES = {
+    "small": (384, 12, 6),
+    "base": (768, 12, 12),
+    "large": (1024, 24, 16),
+    "giant": (1536, 40, 24),
+}
+PUBLISHED_IMAGE_SIZE = 518  # of the position embeddings, which are interpolated to the input's
+SEED = 0
+WARM_UP = 3
+AUTOCAST = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def save_random_dinov2(name: str, folder: Path) -> Path:
+    """A DINOv2 of a published architecture with random weights, saved as a pretrained one would be.
+
+    Args:
+        name: small, base, large or giant.
+        folder: where; left alone if it is there already.
+    """
+    if not folder.exists():
+        torch.manual_seed(SEED)
+        model = Dinov2Model(architecture(name))
+        with atomic_folder(folder) as temporary:
+            model.save_pretrained(temporary)
+    return folder
+
+
+def architecture(name: str) -> Dinov2Config:
+    """The configuration of one of `ARCHITECTURES`."""
+    width, layers, heads = ARCHITECTURES[name]
+    return Dinov2Config(
+        hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, patch_size=14,
+        image_size=PUBLISHED_IMAGE_SIZE, use_swiglu_ffn=name == "giant",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was measured of one config.
+
+    Args:
+        device: its name.
+        real_images_per_second: what moves the run's clock.
+        generated_images_per_second: what is learned from.
+        step_seconds: of one step.
+        steps: how many were measured.
+        peak_bytes: most memory that tensors took on the device; on the CPU that of the process.
+        objective_share: the objective's part of a step's time, 0 to 1.
+        step_flop: floating-point operations of the step's matrix products and convolutions.
+        device_flops: operations a second of large matrix products on this device in this precision.
+    """
+
+    device: str
+    real_images_per_second: float
+    generated_images_per_second: float
+    step_seconds: float
+    steps: int
+    peak_bytes: int
+    objective_share: float
+    step_flop: float
+    device_flops: float
+
+
+def measure(config: RunConfig, precision: str, steps: int) -> Result:
+    """Train for some steps of a config's first stage and measure them. Call in a process of its own.
+
+    Args:
+        config: of the run; nothing is written to its output.
+        precision: no, bf16 or fp16.
+        steps: to measure, after a few to warm up.
+    """
+    os.environ["ACCELERATE_MIXED_PRECISION"] = precision
+    from dinogen.train.measure import measure_stage, objective_share, plan_stages, steps_of
+    from dinogen.train.trainer import Trainer
+
+    trainer = Trainer(config)
+    stage = plan_stages(config)[0]
+    taken = measure_stage(trainer, stage, steps, WARM_UP)
+    share = objective_share(trainer, stage)
+    with steps_of(trainer, stage) as step:
+        flop = count_flop(step) / config.train.gradient_accumulation_steps
+    return Result(
+        device=trainer.describe_devices()["device"],
+        real_images_per_second=taken.images_per_second,
+        generated_images_per_second=taken.batch_size / taken.seconds,
+        step_seconds=taken.seconds,
+        steps=taken.steps,
+        peak_bytes=taken.peak_bytes,
+        objective_share=share,
+        step_flop=flop,
+        device_flops=matrix_flops(trainer.device, AUTOCAST[precision]),
+    )
+
+
+def count_flop(work: Callable[[], None]) -> float:
+    """Operations of the matrix products, attentions and convolutions in `work`; a compiled one hides some of them."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return float(counter.get_total_flops())
+
+
+def matrix_flops(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
+    """Operations a second of products of large square matrices: what a step could reach at best."""
+    from dinogen.train.measure import now
+
+    side = 8192 if device.type == "cuda" else 1024
+    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    left @ right
+    began, products = now(device), 0
+    while time.perf_counter() - began < seconds:
+        for _ in range(10):
+            left @ right
+        products += 10
+        now(device)
+    return 2 * side**3 * products / (now(device) - began)
