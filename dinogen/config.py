@@ -171,6 +171,39 @@ class TrainConfig:
 
 
 @dataclass
+class AdversaryConfig:
+    """Discriminator heads on the teacher's tokens, beside the objective; for the end of a run, or a finished one.
+
+    Args:
+        weight: of their verdict in the generator's loss; 0 leaves them out.
+        drift_weight: of the objective while they are on; 0 leaves the generator to them alone.
+        from_kimg: when they set in.
+        from_resolution: first stage that has them.
+        rampup_kimg: their weight grows linearly over this, so that they learn before they are heard.
+        channels: inside a head.
+        learning_rate: of their Adam.
+        r1_gamma: of the penalty on their gradient in real tokens.
+    """
+
+    weight: float = 0.0
+    drift_weight: float = 1.0
+    from_kimg: float = 0.0
+    from_resolution: int = 4
+    rampup_kimg: float = 10.0
+    channels: int = 64
+    learning_rate: float = 1e-3
+    r1_gamma: float = 1.0
+
+    def __post_init__(self) -> None:
+        for key in ("weight", "drift_weight", "from_kimg", "rampup_kimg", "r1_gamma"):
+            if getattr(self, key) < 0:
+                raise UsageError(f"adversary.{key} {getattr(self, key)} must not be below zero")
+        require_positive("adversary.learning_rate", self.learning_rate)
+        if self.channels < 8 or self.channels % 8:
+            raise UsageError(f"adversary.channels {self.channels} must be a multiple of 8")
+
+
+@dataclass
 class RunConfig:
     """One training run.
 
@@ -181,6 +214,7 @@ class RunConfig:
         teacher: the frozen network that looks at the images.
         generator: the network that is trained.
         objective: what it is trained by.
+        adversary: heads that may join the objective late.
         schedule: how it grows.
         train: length, batches, optimiser, writing.
     """
@@ -191,6 +225,7 @@ class RunConfig:
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 
