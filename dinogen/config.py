@@ -137,6 +137,8 @@ class TrainConfig:
         checkpoint_kimg: a checkpoint every so often.
         snapshot_kimg: a snapshot and pictures every so often.
         log_kimg: scalars every so often.
+        evaluate_kimg: judge samples as dinogen evaluate does every so often; None never does. It takes seconds.
+        evaluate_count: samples judged each time, compared with as many real images.
         max_bad_steps: so many steps in a row whose gradient is not finite end the run; single ones are skipped.
         workers: loader processes a rank.
     """
@@ -157,6 +159,8 @@ class TrainConfig:
     checkpoint_kimg: float = 50.0
     snapshot_kimg: float = 50.0
     log_kimg: float = 2.0
+    evaluate_kimg: float | None = None
+    evaluate_count: int = 200
     max_bad_steps: int = 10
     workers: int = 0
 
@@ -166,8 +170,11 @@ class TrainConfig:
             "clip_grad_norm", "ema_kimg", "checkpoint_kimg", "snapshot_kimg", "log_kimg", "max_bad_steps",
         ):  # fmt: skip
             require_positive(f"train.{key}", getattr(self, key))
-        if self.max_minutes is not None:
-            require_positive("train.max_minutes", self.max_minutes)
+        for key in ("max_minutes", "evaluate_kimg"):
+            if getattr(self, key) is not None:
+                require_positive(f"train.{key}", getattr(self, key))
+        if self.evaluate_count < 6:
+            raise UsageError(f"train.evaluate_count {self.evaluate_count} is too few to judge by; take at least 6")
 
 
 @dataclass

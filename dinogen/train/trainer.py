@@ -30,6 +30,7 @@ from dinogen.train import checkpoint as checkpoints
 from dinogen.train.bad_steps import BadSteps
 from dinogen.train.building import build_generator, build_teacher, check_batches_divide, make_accelerator
 from dinogen.train.ema import make_ema, update_ema
+from dinogen.train.judge import make_judge
 from dinogen.train.late import LatePhases
 from dinogen.train.monitor import Monitor
 from dinogen.train.run_folder import RunFolder
@@ -61,6 +62,7 @@ class Trainer:
         self.teacher = build_teacher(config.teacher, self.device, self.world_size)
         self.objectives = {name: make_objective(config.objective, name) for name in ("paired", config.objective.name)}
         self.late = LatePhases(config, self.teacher.spec, self.look, self.device)
+        self.judge = make_judge(config, self.look, self.device)
         network, optimizer = build_generator(config, self.device)
         self.G_ema = make_ema(network)
         self.G, self.optimizer = self.accelerator.prepare(network, optimizer)
@@ -124,6 +126,8 @@ class Trainer:
                     self.write_regularly(before, monitor)
             self.save()
             self.attempt(monitor.show_pictures)
+            if self.judge is not None:
+                monitor.write_scalars(self.judge.measure(self.G_ema, self.stage))
             return self.save_snapshot()
 
     @property
@@ -141,6 +145,8 @@ class Trainer:
         if self.crossed(before, self.config.train.snapshot_kimg):
             self.attempt(monitor.show_pictures)
             self.attempt(self.save_snapshot)
+        if self.judge is not None and self.crossed(before, self.config.train.evaluate_kimg):
+            monitor.write_scalars(self.judge.measure(self.G_ema, self.stage))
         if self.crossed(before, self.config.train.checkpoint_kimg):
             self.attempt(self.save)
 
