@@ -139,6 +139,8 @@ class TrainConfig:
         keep_every_kimg: besides, keep for good the first checkpoint after every so many kimg. None: no others.
         snapshot_kimg: a snapshot and pictures every so often.
         log_kimg: scalars every so often.
+        evaluate_kimg: judge samples as dinogen evaluate does every so often; None never does. It takes seconds.
+        evaluate_count: samples judged each time, compared with as many real images.
         max_bad_steps: so many steps in a row whose gradient is not finite end the run; single ones are skipped.
         workers: loader processes a rank.
     """
@@ -161,6 +163,8 @@ class TrainConfig:
     keep_every_kimg: float | None = None
     snapshot_kimg: float = 50.0
     log_kimg: float = 2.0
+    evaluate_kimg: float | None = None
+    evaluate_count: int = 200
     max_bad_steps: int = 10
     workers: int = 0
 
@@ -171,9 +175,44 @@ class TrainConfig:
             "max_bad_steps",
         ):  # fmt: skip
             require_positive(f"train.{key}", getattr(self, key))
-        for key in ("max_minutes", "keep_every_kimg"):
+        for key in ("max_minutes", "keep_every_kimg", "evaluate_kimg"):
             if getattr(self, key) is not None:
                 require_positive(f"train.{key}", getattr(self, key))
+        if self.evaluate_count < 6:
+            raise UsageError(f"train.evaluate_count {self.evaluate_count} is too few to judge by; take at least 6")
+
+
+@dataclass
+class AdversaryConfig:
+    """Discriminator heads on the teacher's tokens, beside the objective; for the end of a run, or a finished one.
+
+    Args:
+        weight: of their verdict in the generator's loss; 0 leaves them out.
+        drift_weight: of the objective while they are on; 0 leaves the generator to them alone.
+        from_kimg: when they set in.
+        from_resolution: first stage that has them.
+        rampup_kimg: their weight grows linearly over this, so that they learn before they are heard.
+        channels: inside a head.
+        learning_rate: of their Adam.
+        r1_gamma: of the penalty on their gradient in real tokens.
+    """
+
+    weight: float = 0.0
+    drift_weight: float = 1.0
+    from_kimg: float = 0.0
+    from_resolution: int = 4
+    rampup_kimg: float = 10.0
+    channels: int = 64
+    learning_rate: float = 1e-3
+    r1_gamma: float = 1.0
+
+    def __post_init__(self) -> None:
+        for key in ("weight", "drift_weight", "from_kimg", "rampup_kimg", "r1_gamma"):
+            if getattr(self, key) < 0:
+                raise UsageError(f"adversary.{key} {getattr(self, key)} must not be below zero")
+        require_positive("adversary.learning_rate", self.learning_rate)
+        if self.channels < 8 or self.channels % 8:
+            raise UsageError(f"adversary.channels {self.channels} must be a multiple of 8")
 
 
 @dataclass
@@ -187,6 +226,7 @@ class RunConfig:
         teacher: the frozen network that looks at the images.
         generator: the network that is trained.
         objective: what it is trained by.
+        adversary: heads that may join the objective late.
         schedule: how it grows.
         train: length, batches, optimiser, writing.
     """
@@ -197,6 +237,7 @@ class RunConfig:
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
 

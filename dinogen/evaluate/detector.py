@@ -55,13 +55,13 @@ class Detector:
 
         Args:
             images: uint8 `[n, 3, R, R]`, any R.
-            desc: names the progress line.
+            desc: names the progress line; none is shown where it is empty.
 
         Returns:
             `[n]` in [0, 1]; 0 where it finds nothing.
         """
         found = []
-        with progress_bar(len(images), desc) as bar:
+        with progress_bar(len(images), desc, disable=not desc) as bar:
             for batch in images.split(BATCH_SIZE):
                 found += self._clearest(resize_uint8(batch, VIEWING_SIZE))
                 bar.update(len(batch))

@@ -1,6 +1,6 @@
 """Judging images by what had no part in their making."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,8 +107,8 @@ def judge(samples: Tensor, reals: Tensor, judges: Judges) -> Judgement:
     distance, row = metrics.nearest(ours.detected, searched.detected)
     other_distance, _ = metrics.nearest(others.detected, searched.detected, rank=2)
     report = {
-        **figures(ours, reference, distance),
-        "real_against_real": figures(others, reference, other_distance),
+        **with_confidence(ours, reference, distance),
+        "real_against_real": with_confidence(others, reference, other_distance),
         "counts": {
             "samples": len(samples),
             "compared_images_a_set": n,
@@ -147,37 +147,53 @@ def reduce_to(images: Tensor, resolution: int) -> Tensor:
     return F.interpolate(images.float(), size=(resolution, resolution), mode="area").round().byte()
 
 
-def figures(images: ImageSet, reference: ImageSet, nearest_distance: Tensor) -> dict[str, Any]:
-    """All figures of a set beside an equally large or smaller reference, and their intervals.
+def figures(images: ImageSet, reference: ImageSet) -> dict[str, float]:
+    """The figures of a set beside a reference.
 
     Args:
         images: n or more; faces are counted in all of them, the first n are compared.
         reference: n images.
-        nearest_distance: of each of `images` to its nearest real.
     """
-    sure = (images.faces >= SURE).double()
     ours = images.part(0, len(reference.pixels))
-    votes = metrics.fidelity_and_variety_votes(ours.detected, reference.detected)
-    found: dict[str, float] = {"face_rate": sure.mean().item()}
-    intervals = {"face_rate": bootstrap.mean_interval(sure)}
+    found = {"face_rate": sure_of_face(images).mean().item()}
     for name, features in ours.features.items():
-        distance = metrics.frechet_distance(features, reference.features[name])
-        found[f"frechet_{name}"] = distance
-        intervals[f"frechet_{name}"] = bootstrap.frechet_interval(features, reference.features[name], distance)
+        found[f"frechet_{name}"] = metrics.frechet_distance(features, reference.features[name])
         found[f"kernel_{name}"] = metrics.kernel_distance(features, reference.features[name])
-        intervals[f"kernel_{name}"] = bootstrap.kernel_interval(features, reference.features[name])
-    for name, (rows, others) in {
-        "diversity_pixels": (ours.pixels.flatten(1), reference.pixels.flatten(1)),
-        "diversity_features": (ours.detected, reference.detected),
-    }.items():
-        found[name] = relative_diversity(rows, others)
-        intervals[name] = bootstrap.diversity_interval(rows, others) if found[name] > 0 else [0.0, 0.0]
-    found |= {name: values.mean().item() for name, values in votes.items()}
-    intervals |= {name: bootstrap.mean_interval(values) for name, values in votes.items()}
+    found["diversity_pixels"] = relative_diversity(ours.pixels.flatten(1), reference.pixels.flatten(1))
+    found["diversity_features"] = relative_diversity(ours.detected, reference.detected)
+    return found | metrics.fidelity_and_variety(ours.detected, reference.detected)
+
+
+def intervals(images: ImageSet, reference: ImageSet, found: Mapping[str, float]) -> dict[str, bootstrap.Interval]:
+    """How sure `figures` are, for the same sets; `found` is what they came to."""
+    ours = images.part(0, len(reference.pixels))
+    sure = {"face_rate": bootstrap.mean_interval(sure_of_face(images))}
+    for name, features in ours.features.items():
+        others, distance = reference.features[name], found[f"frechet_{name}"]
+        sure[f"frechet_{name}"] = bootstrap.frechet_interval(features, others, distance)
+        sure[f"kernel_{name}"] = bootstrap.kernel_interval(features, others)
+    for name, rows, others in (
+        ("diversity_pixels", ours.pixels.flatten(1), reference.pixels.flatten(1)),
+        ("diversity_features", ours.detected, reference.detected),
+    ):
+        sure[name] = bootstrap.diversity_interval(rows, others) if found[name] > 0 else [0.0, 0.0]
+    votes = metrics.fidelity_and_variety_votes(ours.detected, reference.detected)
+    return sure | {name: bootstrap.mean_interval(values) for name, values in votes.items()}
+
+
+def with_confidence(images: ImageSet, reference: ImageSet, nearest_distance: Tensor) -> dict[str, Any]:
+    """`figures`, distances to the nearest real, and all their intervals."""
+    found = figures(images, reference)
+    sure = intervals(images, reference, found)
     found["nearest_real_median"] = nearest_distance.median().item()
-    intervals["nearest_real_median"] = bootstrap.median_interval(nearest_distance)
+    sure["nearest_real_median"] = bootstrap.median_interval(nearest_distance)
     found["nearest_real_closest"] = nearest_distance.min().item()
-    return found | {"intervals": intervals}
+    return found | {"intervals": sure}
+
+
+def sure_of_face(images: ImageSet) -> Tensor:
+    """1 for every image in which the detector is sure of a face, else 0, float64."""
+    return (images.faces >= SURE).double()
 
 
 def relative_diversity(rows: Tensor, reference: Tensor) -> float:

@@ -4,7 +4,7 @@ import math
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -103,14 +103,19 @@ class Monitor:
         if trainer.device.type == "cuda":
             scalars["memory/peak_device_gib"] = torch.cuda.max_memory_allocated(trainer.device) / 2**30
         scalars |= self.watch_diversity(means)
-        with self.forgiving_disk():
-            for tag, value in scalars.items():
-                self.writer.add_scalar(tag, value, trainer.cur_nimg)
+        self.write_scalars(scalars)
         drift = [value for name, value in means.items() if name.startswith("displacement/")]
         shown = f"drift {sum(drift) / len(drift):.3f}" if drift else f"loss {means.get('loss', math.nan):.3f}"
         left = trainer.minutes_left
         ending = f" stops in {left:.1f} min" if left < math.inf else ""
         self.bar.set_postfix_str(f"{stage.resolution}px alpha {stage.alpha:.2f} {shown}{ending}")
+
+    def write_scalars(self, scalars: Mapping[str, float]) -> None:
+        """Write on the first rank, at the present clock reading."""
+        if self.writer is not None:
+            with self.forgiving_disk():
+                for tag, value in scalars.items():
+                    self.writer.add_scalar(tag, value, self.trainer.cur_nimg)
 
     def watch_diversity(self, means: dict[str, float]) -> dict[str, float]:
         """Raise an alarm when generated features have been far too alike for long: this is how such training fails."""

@@ -31,6 +31,8 @@ from dinogen.train.bad_steps import BadSteps
 from dinogen.train.broadcast import from_first_rank
 from dinogen.train.building import build_generator, build_teacher, check_batches_divide, make_accelerator
 from dinogen.train.ema import make_ema, update_ema
+from dinogen.train.judge import make_judge
+from dinogen.train.late import LatePhases
 from dinogen.train.monitor import Monitor
 from dinogen.train.run_folder import RunFolder
 from dinogen.train.stopping import StopRequest
@@ -60,6 +62,8 @@ class Trainer:
 
         self.teacher = build_teacher(config.teacher, self.device, self.world_size)
         self.objectives = {name: make_objective(config.objective, name) for name in ("paired", config.objective.name)}
+        self.late = LatePhases(config, self.teacher.spec, self.look, self.device)
+        self.judge = make_judge(config, self.look, self.device)
         network, optimizer = build_generator(config, self.device)
         self.G_ema = make_ema(network)
         self.G, self.optimizer = self.accelerator.prepare(network, optimizer)
@@ -123,6 +127,8 @@ class Trainer:
                     self.write_regularly(before, monitor)
             self.save()
             self.attempt(monitor.show_pictures)
+            if self.judge is not None:
+                monitor.write_scalars(self.judge.measure(self.G_ema, self.stage))
             return self.save_snapshot()
 
     @property
@@ -140,6 +146,8 @@ class Trainer:
         if self.crossed(before, self.config.train.snapshot_kimg):
             self.attempt(monitor.show_pictures)
             self.attempt(self.save_snapshot)
+        if self.judge is not None and self.crossed(before, self.config.train.evaluate_kimg):
+            monitor.write_scalars(self.judge.measure(self.G_ema, self.stage))
         if self.crossed(before, self.config.train.checkpoint_kimg):
             self.attempt(self.save)
 
@@ -153,7 +161,7 @@ class Trainer:
         stored = uses_stored_pyramids(resolution, self.teacher.spec.input_size, self.config.train)
         batches = self.loader.batches(
             batch_sizes_at(resolution, self.config.train)[1],
-            image_resolution=None if stored else resolution,
+            image_resolution=None if stored and not self.late.want_images(resolution) else resolution,
             pyramid=stored,
         )
         for batch in batches:
@@ -203,13 +211,18 @@ class Trainer:
         objective = objective_at(self.cur_nimg, self.config.objective)
         real = self.real_pyramid(batch)
         images = self.G(self.latents(batch_size), stage.resolution, stage.alpha)
-        with self.accelerator.autocast():
-            generated = self.teacher(images)
+        generated = self.look(images)
         other = None
-        if objective == "sinkhorn" and self.config.objective.self_term == "independent":
-            with torch.no_grad(), self.accelerator.autocast():
-                other = self.teacher(self.network(self.latents(batch_size), stage.resolution, stage.alpha))
-        return self.objectives[objective](generated, real, other)
+        if objective != "paired" and self.config.objective.self_term == "independent":
+            with torch.no_grad():
+                other = self.look(self.network(self.latents(batch_size), stage.resolution, stage.alpha))
+        result = self.objectives[objective](generated, real, other)
+        return self.late.join(result, generated, real, images, batch, self.cur_nimg)
+
+    def look(self, images: Tensor) -> Pyramid:
+        """What the teacher sees, in the precision of training; a collective where it is sharded."""
+        with self.accelerator.autocast():
+            return self.teacher(images)
 
     def latents(self, batch_size: int) -> Tensor:
         """This rank's share of the whole batch's latents, `[batch_size / ranks, z_dim]`."""
@@ -222,8 +235,7 @@ class Trainer:
         if batch.pyramid is not None:
             stored = {name: level.to(self.device, non_blocking=True) for name, level in batch.pyramid.items()}
             return complete(stored, self.teacher.spec)
-        with self.accelerator.autocast():
-            return self.teacher(to_float(batch.images.to(self.device, non_blocking=True)))
+        return self.look(to_float(batch.images.to(self.device, non_blocking=True)))
 
     # ---- saving and going on
 
@@ -264,6 +276,7 @@ class Trainer:
                 "ema": self.G_ema.state_dict(),
                 "optimizer": checkpoints.optimizer_tensors(self.optimizer.optimizer, self.network),
                 "random": {"latents": self.latent_rng.get_state(), "ranks": random_states},
+                **self.late.tensors(),
             },
             state={
                 "cur_step": self.cur_step,
@@ -286,6 +299,7 @@ class Trainer:
         self.G_ema.load_state_dict(tensors["ema"])
         checkpoints.restore_optimizer(self.optimizer.optimizer, self.network, tensors["optimizer"])
         self.latent_rng.set_state(tensors["random"]["latents"])
+        self.late.restore(tensors)
         if state["world_size"] == self.world_size:
             checkpoints.restore_random_states(tensors["random"]["ranks"][self.rank], self.device)
         if self.accelerator.scaler is not None and state["scaler"]:

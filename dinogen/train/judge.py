@@ -1,0 +1,107 @@
+"""Judging a run while it trains, by the functions of `dinogen evaluate`, with the work shared by all ranks."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dinogen.config import RunConfig
+from dinogen.data.loader import load_crops
+from dinogen.distributed import gather_rows, rank, world_size
+from dinogen.evaluate.detector import Detector
+from dinogen.evaluate.judge import ImageSet, Judges, figures, images_a_set, reduce_to
+from dinogen.images import to_float, to_uint8
+from dinogen.networks import Generator
+from dinogen.pyramid import Pyramid
+from dinogen.sample import BATCH_SIZE, latents, styles
+from dinogen.schedule import Stage
+
+SEED = 0  # of the samples: the same ones each time, and those that `dinogen evaluate` draws unless told otherwise
+STORED_RESOLUTION = 256  # of crops in shards
+TEACHER = "dinov2"  # ends the names of figures on what the teacher sees
+
+
+class RunJudge:
+    """Judges samples of a generator. All ranks make the same calls; each looks at its share of the images.
+
+    Args:
+        data: the shards of training, whose crops are compared with.
+        count: samples; fewer where there are not twice as many crops, or the ranks could not take equal shares.
+        resolution: of the finished images.
+        look: the teacher, in the precision of training; a collective where it is sharded.
+        device: where all of it computes.
+
+    Raises:
+        DinogenError: too few crops.
+    """
+
+    def __init__(
+        self, data: Path, count: int, resolution: int, look: Callable[[Tensor], Pyramid], device: torch.device
+    ):
+        self.look = look
+        self.device = device
+        self.judges = Judges(Detector(device))
+        # Checking whole shards would take minutes on big data; the loader does check what it reads.
+        self.crops = load_crops(data, 2 * count, min(resolution, STORED_RESOLUTION), verify="size")
+        n = images_a_set(count, len(self.crops))
+        self.share = max(1, n // world_size())
+        self.reals: dict[int, tuple[ImageSet, ImageSet]] = {}
+
+    def measure(self, generator: Generator, stage: Stage) -> dict[str, float]:
+        """Scalars for TensorBoard.
+
+        `metrics/*` is the generator's, `metrics_real/*` that of other real images in its place. Distances in what the
+        teacher sees stand apart, under `metrics_training_signal/*`: the generator is trained on that.
+        """
+        reference, others = self.reals_at(stage.resolution)
+        ours = self.seen(self.draw(generator, stage), faces=True)
+        scalars = {}
+        for group, images in (("metrics", ours), ("metrics_real", others)):
+            for name, value in figures(images, reference).items():
+                apart = "_training_signal" if name.endswith(f"_{TEACHER}") else ""
+                scalars[f"{group}{apart}/{name}"] = value
+        return scalars
+
+    @torch.no_grad()
+    def draw(self, generator: Generator, stage: Stage) -> Tensor:
+        """This rank's samples, uint8 `[share, 3, R, R]`."""
+        z = latents(SEED, rank() * self.share, self.share, generator.z_dim)
+        w = styles(generator, z)
+        return torch.cat([to_uint8(generator.draw(some, stage.resolution, stage.alpha)) for some in w.split(BATCH_SIZE)])
+
+    def reals_at(self, resolution: int) -> tuple[ImageSet, ImageSet]:
+        """The reference, and as many other reals; looked at once for each resolution."""
+        if resolution not in self.reals:
+            shares = self.crops[: 2 * self.share * world_size()].split(self.share)
+            reference, others = (reduce_to(shares[half * world_size() + rank()], resolution) for half in range(2))
+            self.reals = {resolution: (self.seen(reference, faces=False), self.seen(others, faces=True))}
+        return self.reals[resolution]
+
+    def seen(self, images: Tensor, faces: bool) -> ImageSet:
+        """What judges and teacher make of all ranks' images; each brings its share."""
+        own = self.judges.look_at(images)
+        own.features[TEACHER] = self.class_tokens(images)
+        if faces:
+            own.faces = self.judges.detector.face_probabilities(images, desc="")
+        return ImageSet(
+            self.gathered(own.pixels),
+            {name: self.gathered(values) for name, values in own.features.items()},
+            self.gathered(own.faces),
+        )
+
+    @torch.no_grad()
+    def class_tokens(self, images: Tensor) -> Tensor:
+        batches = images.split(BATCH_SIZE)
+        return torch.cat([self.look(to_float(some.to(self.device)))["cls"].double().cpu() for some in batches])
+
+    def gathered(self, rows: Tensor) -> Tensor:
+        """All ranks' rows, on the CPU."""
+        return gather_rows(rows.to(self.device)).cpu()
+
+
+def make_judge(config: RunConfig, look: Callable[[Tensor], Pyramid], device: torch.device) -> RunJudge | None:
+    """The judge that `train.evaluate_kimg` asks for."""
+    if config.train.evaluate_kimg is None:
+        return None
+    return RunJudge(Path(config.data), config.train.evaluate_count, config.generator.img_resolution, look, device)

@@ -1,0 +1,95 @@
+"""What joins the objective late in a run, or in a finished one that goes on: a Fréchet loss, discriminator heads."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from dinogen.config import RunConfig
+from dinogen.data.loader import Batch
+from dinogen.errors import DinogenError
+from dinogen.images import to_float
+from dinogen.objectives import ObjectiveResult
+from dinogen.objectives.frechet import FrechetLoss
+from dinogen.pyramid import Pyramid, PyramidSpec
+from dinogen.train.adversary import Adversary
+
+FRECHET, ADVERSARY = "frechet", "adversary"  # their files in a checkpoint
+
+
+class LatePhases:
+    """Those of them that the config asks for.
+
+    Args:
+        config: of the run.
+        spec, look, device: see `Adversary`.
+    """
+
+    def __init__(
+        self, config: RunConfig, spec: PyramidSpec, look: Callable[[Tensor], Pyramid], device: torch.device
+    ):
+        self.config = config
+        self.device = device
+        self.frechet = FrechetLoss(config.objective.frechet_memory_kimg) if config.objective.frechet_weight else None
+        self.adversary = Adversary(config.adversary, spec, look, device, config.seed) if config.adversary.weight else None
+
+    def want_images(self, resolution: int) -> bool:
+        """Whether real images are needed at a stage, beside their pyramids."""
+        return self.adversary is not None and resolution >= self.config.adversary.from_resolution
+
+    def join(
+        self,
+        result: ObjectiveResult,
+        generated: Pyramid,
+        real: Pyramid,
+        images: Tensor,
+        batch: Batch,
+        cur_nimg: int,
+    ) -> ObjectiveResult:
+        """The objective's verdict with those that are on by now.
+
+        Args:
+            result: the objective's.
+            generated, real: the pyramids that it compared.
+            images: the generated images, with gradient.
+            batch: of the real ones.
+            cur_nimg: the clock.
+        """
+        objective, loss, statistics = self.config.objective, result.loss, result.statistics
+        if self.adversary is not None and self.adversary.is_on(cur_nimg, images.shape[-1]):
+            real_images = to_float(batch.images[: len(images)].to(self.device, non_blocking=True))
+            fooling, of_heads = self.adversary.step(images, real_images)
+            weight = self.adversary.weight_at(cur_nimg)
+            loss = self.config.adversary.drift_weight * loss + weight * fooling
+            statistics = statistics | of_heads
+        if self.frechet is not None and cur_nimg >= objective.frechet_from_kimg * 1000:
+            moments = self.frechet(generated, real)
+            loss = loss + objective.frechet_weight * moments.loss
+            statistics = statistics | moments.statistics
+        return ObjectiveResult(loss, statistics)
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """What a checkpoint has to hold of them, one dict a file."""
+        files = {}
+        if self.frechet is not None and self.frechet.remembered:
+            files[FRECHET] = self.frechet.tensors()
+        if self.adversary is not None:
+            files[ADVERSARY] = self.adversary.tensors()
+        return files
+
+    def restore(self, files: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Go on from a checkpoint; what it does not hold begins anew.
+
+        Raises:
+            DinogenError: heads of other sizes.
+        """
+        if self.frechet is not None and FRECHET in files:
+            self.frechet.restore(files[FRECHET], self.device)
+        if self.adversary is not None and ADVERSARY in files:
+            try:
+                self.adversary.restore(files[ADVERSARY])
+            except RuntimeError as error:
+                raise DinogenError(
+                    "the checkpoint's heads have other sizes than adversary.channels or the teacher says; give the "
+                    "old values"
+                ) from error
