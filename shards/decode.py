@@ -60,7 +60,7 @@ def decode(payload: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
             orientation = orientation_of(image)
             rgb = to_rgb(image)
         except Exception as error:  # of damaged files decoders raise nearly anything, even SyntaxError
-            raise Rejected("damaged", f"{type(error).__name__}: {error}") from error
+            raise Rejected("damaged", str(error) or type(error).__name__) from error
     return rgb.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else rgb
 
 

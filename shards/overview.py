@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from dinogen.data.folder import LocalFolder, RemoteFolder
@@ -13,6 +13,7 @@ from dinogen.data.store import Batch, SampleStore
 
 TILE = 128  # pixels along one side of a crop or map in the picture
 GAP = 4
+HEADING = 18  # pixels above the picture for the names of its columns
 
 
 def summary(manifest: Manifest) -> str:
@@ -35,25 +36,29 @@ def picture(
 ) -> Image.Image:
     """A row for each of some random samples: the crop, then each stored map.
 
-    A map of embeddings is shown by its three strongest principal components over all samples of the picture, as
-    red, green and blue; colour maps by their means.
+    Above each column stands its name. A map of embeddings is shown by its three strongest principal components over
+    all samples of the picture, as red, green and blue; colour maps by their means.
     """
     store = SampleStore(folder, manifest, split)
     order = SampleOrder(store.counts, seed, window_shards=len(store.shards))
     batch = store.read(next(order.batches(LoaderState(), min(count, len(store)))), TILE, pyramid=True)
-    columns = [batch.images, *_maps(batch)]
-    grid = torch.stack([F.pad(column, (0, GAP, 0, GAP), value=255) for column in columns], dim=1)
+    columns = {"crop": batch.images, **_maps(batch)}
+    grid = torch.stack([F.pad(column, (0, GAP, 0, GAP), value=255) for column in columns.values()], dim=1)
     rows = grid.permute(0, 3, 1, 4, 2).flatten(0, 1).flatten(1, 2)  # [N·height, columns·width, 3]
-    return Image.fromarray(np.ascontiguousarray(rows[:-GAP, :-GAP].numpy()))
+    page = Image.new("RGB", (rows.shape[1] - GAP, rows.shape[0] - GAP + HEADING), "white")
+    page.paste(Image.fromarray(np.ascontiguousarray(rows[:-GAP, :-GAP].numpy())), (0, HEADING))
+    for number, name in enumerate(columns):
+        ImageDraw.Draw(page).text((number * (TILE + GAP) + 2, 3), name, "black")
+    return page
 
 
-def _maps(batch: Batch) -> list[Tensor]:
-    """uint8 `[N, 3, TILE, TILE]` for each map of the pyramid."""
-    shown = []
+def _maps(batch: Batch) -> dict[str, Tensor]:
+    """uint8 `[N, 3, TILE, TILE]` for each map of the pyramid, by its name."""
+    shown = {}
     for name, maps in batch.pyramid.items():
         if maps.ndim == 4:
             colours = (maps[:, :3].float() + 1) / 2 if name.startswith("rgb") else principal_colours(maps.float())
-            shown.append(F.interpolate((colours.clamp(0, 1) * 255).byte(), size=(TILE, TILE), mode="nearest"))
+            shown[name] = F.interpolate((colours.clamp(0, 1) * 255).byte(), size=(TILE, TILE), mode="nearest")
     return shown
 
 

@@ -120,7 +120,6 @@ class Packer:
         self.precision, self.compiled = precision, compile
         # Other last bits: shards that were made otherwise are not gone on with.
         self.how = precision * (precision != "fp32") + "compiled" * compile
-        self.pixels = torch.empty(0)
         self.spec = teacher.spec
         self.layout = PyramidLayout(teacher.spec)
         self.captions = captions
@@ -164,18 +163,24 @@ class Packer:
             for plan in plans
             for first in range(0, len(plan.items), self.batch_size)
         ]
-        # Taking megabytes from another process is nothing that the teacher need wait for.
-        read = read_ahead(partial(read_batch, captions=self.captions), cuts, self.workers)
-        with closing(in_thread(read, READ_AHEAD)) as batches:
-            for crops, pixels in batches:
-                yield crops, self._look(crops, self._as_floats(pixels))
+        # Taking megabytes from another process, and making floats of them, is nothing that the teacher need wait for.
+        with closing(in_thread(self._read(cuts), READ_AHEAD)) as batches:
+            for crops, images in batches:
+                yield crops, self._look(crops, images)
 
-    def _as_floats(self, pixels: Tensor) -> Tensor:
-        """uint8 → [-1, 1] on the device, in memory that the next batch uses again: new memory costs several times
-        as much as the numbers in it."""
-        if self.pixels.shape != pixels.shape:
-            self.pixels = torch.empty(pixels.shape, device=self.device)
-        return self.pixels.copy_(pixels).div_(127.5).sub_(1)
+    def _read(self, cuts: Sequence[Sequence[Item]]) -> Iterator[tuple[list[Crop], Tensor]]:
+        """Batches of crops, and their pixels in [-1, 1] on the device.
+
+        They lie in memory that later batches use again, since new memory costs several times as much as the numbers
+        in it: each is valid until `READ_AHEAD` + 1 further ones were asked for.
+        """
+        places = [torch.empty(0)] * (READ_AHEAD + 2)
+        read = read_ahead(partial(read_batch, captions=self.captions), cuts, self.workers)
+        for number, (crops, pixels) in enumerate(read):
+            place = number % len(places)
+            if places[place].shape != pixels.shape:
+                places[place] = torch.empty(pixels.shape, device=self.device)
+            yield crops, places[place].copy_(pixels).div_(127.5).sub_(1)
 
     def _look(self, crops: Sequence[Crop], images: Tensor) -> Pyramid:
         """The stored part of a batch's pyramids, fp16 on the CPU."""

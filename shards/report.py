@@ -61,6 +61,7 @@ table {{ border-collapse: collapse }} td, th {{ padding: .2rem .8rem .2rem 0; te
 td.n {{ text-align: right; font-variant-numeric: tabular-nums }} .bar {{ background: #4a7; height: .7rem }}
 .grid {{ display: flex; flex-wrap: wrap; gap: 6px }} figure {{ margin: 0; width: 128px }}
 figure img {{ width: 128px; height: 128px; object-fit: contain; background: #eee; display: block }}
+strong {{ font-weight: 600 }} small {{ color: #555 }}
 figcaption {{ font-size: 11px; line-height: 1.25; overflow-wrap: anywhere; max-height: 4em; overflow: hidden }}
 .plots {{ display: flex; flex-wrap: wrap; gap: 24px }} svg text {{ font-size: 11px; fill: #555 }}
 </style>
@@ -101,7 +102,8 @@ def page(folder: Path, sources: list[Source], records: list[Record], options: Cr
     sheets = [sheet(cause, folder, sources, records, options) for cause in order]
     return PAGE.format(
         title=f"{sum(counts.values())} photos, {sum(len(record['keys']) for record in records)} crops",
-        options=escape(", ".join(f"{key} {value}" for key, value in vars(options).items() if value is not None)),
+        options=escape(" ".join(f"--{key.replace('_', '-')} {value}" for key, value in vars(options).items()
+                                if value is not None)),
         counts="".join(count_row(cause, counts[cause], max(counts.values())) for cause in order),
         plots="".join(plots),
         sheets="".join(sheets),
@@ -109,7 +111,7 @@ def page(folder: Path, sources: list[Source], records: list[Record], options: Cr
 
 
 def count_row(cause: str, count: int, most: int) -> str:
-    bar = f'<div class="bar" style="width:{max(2, round(240 * count / most))}px"></div>'
+    bar = f'<div class="bar" style="margin-top:.35rem;width:{max(2, round(240 * count / most))}px"></div>'
     return f'<tr><td>{cause}</td><td class="n">{count}</td><td>{bar}</td><td>{escape(MEANING[cause])}</td></tr>'
 
 
@@ -134,12 +136,13 @@ def sheet(cause: str, folder: Path, sources: list[Source], records: list[Record]
     chosen = [(source, record) for source, record in zip(sources, records, strict=True) if record["cause"] == cause]
     spread = sorted({round(i) for i in np.linspace(0, len(chosen) - 1, SHOWN)})
     shown = [chosen[i] for i in spread]
+    part = f" <small>{len(shown)} of {len(chosen)} shown</small>" if len(shown) < len(chosen) else ""
     if cause in UNSHOWABLE:
-        rows = "".join(f"<li>{escape(r['source'])}: {escape(r['detail'])}</li>" for _, r in shown)
-        return f"<h2>{cause}</h2><ul>{rows}</ul>"
+        rows = "".join(f"<li><strong>{escape(r['source'])}</strong> {escape(r['detail'])}</li>" for _, r in shown)
+        return f"<h2>{cause}</h2>{part}<ul>{rows}</ul>"
     load = crop_of(folder, options) if cause == ACCEPTED else lambda source, record: photo_of(source, options)
     figures = "".join(figure(load, source, record) for source, record in shown)
-    return f'<h2>{cause}</h2><div class="grid">{figures}</div>'
+    return f'<h2>{cause}</h2>{part}<div class="grid">{figures}</div>'
 
 
 def crop_of(folder: Path, options: CropOptions) -> Callable[[Source, Record], Image.Image]:
@@ -155,7 +158,7 @@ def photo_of(source: Source, options: CropOptions) -> Image.Image:
 
 def figure(load: Callable[[Source, Record], Image.Image], source: Source, record: Record) -> str:
     """One picture with its name and cause; without the picture if it is gone since."""
-    caption = escape(f"{record['source']} {record['detail']}".strip())
+    caption = f"<strong>{escape(record['source'])}</strong> {escape(record['detail'])}".rstrip()
     try:
         image = load(source, record)
     except (Rejected, OSError):

@@ -141,9 +141,10 @@ def test_inspect_says_what_is_there_and_draws_it(data: Path, tmp_path: Path, cap
     text = capsys.readouterr().out
     assert "24 (20 train, 4 val)" in text and "tiny" in text and "l3_8x8 128×8×8" in text
     image = np.asarray(Image.open(picture))
-    assert image.shape == (3 * 132 - 4, 5 * 132 - 4, 3)  # crop, three layers, colour
+    assert image.shape == (18 + 3 * 132 - 4, 5 * 132 - 4, 3)  # crop, three layers, colour, below their names
     for column in range(5):
-        assert image[:128, column * 132 : column * 132 + 128].std() > 10
+        assert image[:18, column * 132 : column * 132 + 128].min() < 100
+        assert image[18:146, column * 132 : column * 132 + 128].std() > 10
 
 
 # --- remove ---

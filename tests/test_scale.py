@@ -3,11 +3,15 @@
 import os
 import statistics
 import time
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from crop_folder import make_crops
+from torch.utils.data import DataLoader, Dataset
 
 from dinogen.data.loader import ShardLoader
 from dinogen.teacher import make_teacher
@@ -32,6 +36,52 @@ def test_two_workers_crop_nearly_twice_as_fast_as_one(tmp_path: Path, capsys):
     with capsys.disabled():
         print(f"\n1 worker {one:.1f} s, 2 workers {two:.1f} s, ratio {one / two:.2f}", seconds)
     assert len(os.listdir(tmp_path / "0-1")) == len(os.listdir(tmp_path / "0-2"))
+
+
+class FileEach(Dataset):
+    """The naive way: a `.pt` file a picture, its pyramid in it."""
+
+    def __init__(self, folder: Path):
+        self.paths = sorted(folder.glob("*.pt"))
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return torch.load(self.paths[index])
+
+
+def test_shards_are_read_several_times_as_fast_as_a_file_a_picture(tmp_path: Path, capsys):
+    """Prints the ratio of their samples per second, medians of five turns each, with the same pyramids and workers; the
+    design wants 5. Each turn opens the shards anew, so their sha256 is in it."""
+    make_crops(tmp_path / "crops", 2_000)
+    pack_folder(tmp_path / "crops", tmp_path / "shards")
+    spec = make_teacher("tiny").spec
+    (tmp_path / "files").mkdir()
+    for batch in islice(ShardLoader(tmp_path / "shards", spec, seed=0).batches(100, None), 20):
+        for row, key in enumerate(batch.keys):
+            sample = {name: maps[row].clone() for name, maps in batch.pyramid.items()}
+            torch.save(sample, tmp_path / "files" / f"{key}.pt")
+
+    def by_shards() -> int:
+        batches = ShardLoader(tmp_path / "shards", spec, seed=0, workers=1).batches(50, None)
+        with closing(batches):
+            return sum(len(batch.pyramid["cls"]) for batch in islice(batches, 40))
+
+    def by_files() -> int:
+        loader = DataLoader(FileEach(tmp_path / "files"), batch_size=50, shuffle=True, num_workers=1)
+        return sum(len(batch["cls"]) for batch in loader)
+
+    rates: dict[str, list[float]] = {"shards": [], "files": []}
+    for _ in range(5):
+        for name, read in (("shards", by_shards), ("files", by_files)):
+            began = time.perf_counter()
+            assert read() == 2_000
+            rates[name].append(round(2_000 / (time.perf_counter() - began)))
+    shards, files = (statistics.median(rates[name]) for name in ("shards", "files"))
+    with capsys.disabled():
+        print(f"\nshards {shards:.0f} samples/s, files {files:.0f} samples/s, ratio {shards / files:.1f}", rates)
+    assert shards > 2 * files
 
 
 def test_twenty_thousand_samples_are_packed_in_linear_time_and_read_in_constant_memory(tmp_path: Path, capsys):
