@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 from small_checkpoint import EXPECTED, STATE, contents, names, save
 
 from dinogen.errors import DinogenError
-from dinogen.tensor_files import MOST_JSON_BYTES
-from dinogen.train.checkpoint import load_newest, save_checkpoint
+from dinogen.tensor_files import MOST_JSON_BYTES, read_tensors
+from dinogen.train.checkpoint import expected_banks, load_newest, save_checkpoint
 from dinogen.train.checkpoint_read import digest_of, fingerprint
 from dinogen.train.run_folder import RunFolder
 from launch.train import main
@@ -66,6 +66,23 @@ def test_a_state_that_could_not_be_read_back_is_not_written(tmp_path):
     with pytest.raises(DinogenError, match="'bank' is unknown"):
         save_checkpoint(tmp_path, 8, contents(), STATE | {"bank": 3})
     assert not list(tmp_path.iterdir())
+
+
+def test_banks_of_any_number_of_batches_come_back_and_nothing_else(tmp_path):
+    expected = expected_banks({"cls": (4,), "l1_2x2": (4, 2, 2)})
+    batch = {"cls": torch.zeros(3, 4), "l1_2x2": torch.zeros(3, 4, 2, 2).half()}
+    path = tmp_path / "banks.safetensors"
+    for count in (0, 2):
+        save_file({f"real/{number}/{name}": x.clone() for number in range(count) for name, x in batch.items()}, path)
+        assert len(read_tensors(path, expected)) == 2 * count
+    for wrong, said in (
+        ({"real/0/cls": batch["cls"]}, "real/0/l1_2x2 is missing"),
+        ({"other/0/cls": batch["cls"]}, "an unknown tensor"),
+        ({"real/0/cls": torch.zeros(3, 5), "real/0/l1_2x2": batch["l1_2x2"]}, "has shape"),
+    ):
+        save_file(wrong, path)
+        with pytest.raises(DinogenError, match=said):
+            read_tensors(path, expected)
 
 
 # ---- damage

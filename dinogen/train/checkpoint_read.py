@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dinogen.data.order import LoaderState
 from dinogen.errors import DinogenError, first_line
-from dinogen.tensor_files import DamagedFile, Shapes, check_header, quoted, read_json, read_tensors
+from dinogen.tensor_files import DamagedFile, Expected, check_header, quoted, read_json, read_tensors
 
 VERSION = 2
 STATE_FILE = "state.json"
@@ -29,7 +29,7 @@ STATE = {
 }
 
 
-def load_checkpoint(path: Path, expected: Mapping[str, Shapes]) -> tuple[dict[str, dict[str, Tensor]], dict]:
+def load_checkpoint(path: Path, expected: Mapping[str, Expected]) -> tuple[dict[str, dict[str, Tensor]], dict]:
     """Read a checkpoint back: its tensors by file, and its state. Old versions are brought up to date.
 
     Raises:
@@ -53,7 +53,7 @@ def load_checkpoint(path: Path, expected: Mapping[str, Shapes]) -> tuple[dict[st
     return tensors, state
 
 
-def read_listed(file: Path, written: dict | None, expected: Shapes, partial: bool) -> dict[str, Tensor]:
+def read_listed(file: Path, written: dict | None, expected: Expected, partial: bool) -> dict[str, Tensor]:
     """The tensors of one file, whose length and sha256 must be as they were `written` down, where they were."""
     check_header(file)
     if written and file.stat().st_size != written.get("bytes"):

@@ -127,7 +127,7 @@ def disk(trainer: "Trainer") -> list[str]:
     files = expected_files(trainer.network, trainer.G_ema)
     sizes = {
         name: sum(math.prod(n or 0 for n in shape) * dtype.itemsize for shape, dtype in shapes.values())
-        for name, shapes in files.items()
+        for name, shapes in files.items() if not callable(shapes)
     }
     checkpoint, snapshot = sum(sizes.values()), sizes["ema"]
     kept = train.keep_checkpoints + 1  # one is written before another goes
