@@ -12,11 +12,11 @@ import pytest
 import torch
 from canary import Canary
 from safetensors.torch import load_file, save_file
-from small_checkpoint import EXPECTED, STATE, contents, names, save
+from small_checkpoint import EXPECTED, LEVELS, STATE, contents, names, save
 
 from dinogen.errors import DinogenError
-from dinogen.tensor_files import MOST_JSON_BYTES, read_tensors
-from dinogen.train.checkpoint import expected_banks, load_newest, save_checkpoint
+from dinogen.tensor_files import MOST_JSON_BYTES
+from dinogen.train.checkpoint import load_newest, save_checkpoint
 from dinogen.train.checkpoint_read import digest_of, fingerprint
 from dinogen.train.run_folder import RunFolder
 from launch.train import main
@@ -68,21 +68,12 @@ def test_a_state_that_could_not_be_read_back_is_not_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_banks_of_any_number_of_batches_come_back_and_nothing_else(tmp_path):
-    expected = expected_banks({"cls": (4,), "l1_2x2": (4, 2, 2)})
-    batch = {"cls": torch.zeros(3, 4), "l1_2x2": torch.zeros(3, 4, 2, 2).half()}
-    path = tmp_path / "banks.safetensors"
-    for count in (0, 2):
-        save_file({f"real/{number}/{name}": x.clone() for number in range(count) for name, x in batch.items()}, path)
-        assert len(read_tensors(path, expected)) == 2 * count
-    for wrong, said in (
-        ({"real/0/cls": batch["cls"]}, "real/0/l1_2x2 is missing"),
-        ({"other/0/cls": batch["cls"]}, "an unknown tensor"),
-        ({"real/0/cls": torch.zeros(3, 5), "real/0/l1_2x2": batch["l1_2x2"]}, "has shape"),
-    ):
-        save_file(wrong, path)
-        with pytest.raises(DinogenError, match=said):
-            read_tensors(path, expected)
+def test_banks_of_any_number_of_batches_come_back(tmp_path):
+    for clock, count in ((8, 0), (16, 3)):
+        banks = {f"generated/{n}/{name}": torch.randn(2, *shape) for n in range(count) for name, shape in LEVELS.items()}
+        save_checkpoint(tmp_path, clock, contents() | {"banks": banks}, STATE)
+        _, tensors, _ = load_newest(tmp_path, EXPECTED)
+        assert tensors["banks"].keys() == banks.keys()
 
 
 # ---- damage
@@ -150,7 +141,8 @@ def test_a_renamed_checkpoint_is_noticed(tmp_path):
 
 
 def test_a_trainer_stops_at_a_damaged_checkpoint_and_leaves_it_alone(shards32, tmp_path, capsys):
-    save(tmp_path / "run/checkpoints", 8, 16)
+    for clock in (8, 16):
+        save_checkpoint(tmp_path / "run/checkpoints", clock, contents() | {"banks": {}}, STATE)
     broken = tmp_path / "run/checkpoints/nimg000000000016/random.safetensors"
     flip(broken)
     assert main(["--data", str(shards32), "--output", str(tmp_path / "run"), *OF_OLD]) == 1
@@ -279,6 +271,9 @@ def without(tensors: dict, name: str) -> dict:
         ("generator", lambda x: x | {"w_avg": torch.full((8,), math.nan)}, "w_avg holds numbers that are not finite"),
         ("optimizer", lambda x: without(x, "mapping.layers.0.bias/step"), "mapping.layers.0.bias/step is missing"),
         ("optimizer", lambda x: x | {"w_avg/step": torch.zeros(())}, "holds an unknown tensor, 'w_avg/step'"),
+        ("banks", lambda x: without(x, "real/0/cls"), "real/0/cls is missing"),
+        ("banks", lambda x: x | {"other/0/cls": torch.zeros(3, 4)}, "holds an unknown tensor, 'other/0/cls'"),
+        ("banks", lambda x: x | {"real/0/cls": torch.zeros(3, 5)}, "real/0/cls has shape [3, 5] instead of ['any', 4]"),
         ("random", lambda x: x | {"ranks": torch.zeros(1, 5056, dtype=torch.uint8)}, "no random state"),
         ("random", lambda x: x | {"ranks": x["ranks"].repeat(3, 1)}, "3 ranks' random states instead of 1"),
         ("random", lambda x: x | {"ranks": torch.zeros(1, 2**20, dtype=torch.uint8)}, "ranks has shape [1, 1048576]"),

@@ -162,8 +162,16 @@ def restore_optimizer(optimizer: Optimizer, model: nn.Module, tensors: Mapping[s
     optimizer.load_state_dict(restored)
 
 
-def expected_files(network: nn.Module, average: nn.Module) -> dict[str, Expected]:
-    """What the files of a checkpoint of this generator and its average hold."""
+def expected_files(
+    network: nn.Module, average: nn.Module, levels: Mapping[str, tuple[int, ...]]
+) -> dict[str, Expected]:
+    """What the files of a checkpoint hold.
+
+    Args:
+        network: the generator.
+        average: its average.
+        levels: names and shapes (without N) of a pyramid's tensors, which the banks of features hold.
+    """
     moments = {
         f"{name}/{key}": (tuple(parameter.shape) if key != "step" else (), torch.float32)
         for name, parameter in network.named_parameters()
@@ -175,6 +183,7 @@ def expected_files(network: nn.Module, average: nn.Module) -> dict[str, Expected
         "ema": shapes_of(average.state_dict()),
         "optimizer": moments,
         "random": {"latents": ((cpu_bytes,), torch.uint8), "ranks": ((None, None), torch.uint8)},
+        "banks": expected_banks(levels),
     }
 
 

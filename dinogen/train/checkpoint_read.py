@@ -16,6 +16,8 @@ VERSION = 2
 STATE_FILE = "state.json"
 MOST_COUNTED = 2**53  # images, steps, samples: beyond it JSON's numbers are not exact
 
+ADDED = ("banks",)  # files that version 1 had not yet
+
 # What state.json holds, and of which type.
 STATE = {
     "version": int,
@@ -23,6 +25,7 @@ STATE = {
     "cur_step": int,
     "world_size": int,
     "loader": dict,
+    "bank_resolution": int | None,
     "scaler": dict | None,
     "files": dict | None,  # None: an old version's, which had no list, and no sha256 of the rest of state.json
     "sha256": str | None,
@@ -48,6 +51,9 @@ def load_checkpoint(path: Path, expected: Mapping[str, Expected]) -> tuple[dict[
     tensors = {}
     for name, shapes in expected.items():
         file = path / f"{name}.safetensors"
+        if listed is None and name in ADDED and not file.exists():
+            tensors[name] = {}
+            continue
         tensors[name] = read_listed(file, listed and listed[file.name], shapes, partial=name == "optimizer")
     check_random_states(path / "random.safetensors", tensors["random"], state["world_size"])
     return tensors, state
@@ -147,8 +153,8 @@ def migrate(path: Path, state: object) -> dict:
 
 
 def migrate_1(state: dict) -> dict:
-    """Version 1 had no list of files: what happened to its content cannot be noticed."""
-    return {**state, "version": 2, "files": None, "sha256": None}
+    """Version 1 had no list of files, so that what happened to them cannot be noticed, and no banks at first."""
+    return {"bank_resolution": None, **state, "version": 2, "files": None, "sha256": None}
 
 
 MIGRATIONS: dict[int, Callable[[dict], dict]] = {1: migrate_1}

@@ -124,7 +124,7 @@ def schedule(forecast: Forecast) -> list[str]:
 def disk(trainer: "Trainer") -> list[str]:
     """What the run's folder will take, and whether there is room for it."""
     train = trainer.config.train
-    files = expected_files(trainer.network, trainer.G_ema)
+    files = expected_files(trainer.network, trainer.G_ema, {})
     sizes = {
         name: sum(math.prod(n or 0 for n in shape) * dtype.itemsize for shape, dtype in shapes.values())
         for name, shapes in files.items() if not callable(shapes)
