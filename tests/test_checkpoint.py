@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -21,6 +22,7 @@ from dinogen.train.checkpoint_read import digest_of, fingerprint
 from dinogen.train.run_folder import RunFolder
 from launch.train import main
 
+ROOT = Path(__file__).parent.parent
 OLD = Path(__file__).parent / "checkpoint_v1"  # written by the dinogen that wrote version 1, after 4 steps
 OF_OLD = [
     "--generator.img_resolution=8", "--generator.channel_base=32", "--generator.channel_max=8", "--generator.z_dim=8",
@@ -74,6 +76,29 @@ def test_banks_of_any_number_of_batches_come_back(tmp_path):
         save_checkpoint(tmp_path, clock, contents() | {"banks": banks}, STATE)
         _, tensors, _ = load_newest(tmp_path, EXPECTED)
         assert tensors["banks"].keys() == banks.keys()
+
+
+@pytest.mark.slow
+def test_a_rank_that_cannot_see_the_runs_folder_goes_on_with_the_first_one(shards32, tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "--no-python"]
+    ends = []
+    for shared in (True, False):
+        output = tmp_path / ("shared" if shared else "apart")
+        where = str(output) if shared else f"{output}$RANK"
+        for kimg in (0.032, 0.064):
+            flags = ["--data", str(shards32), *OF_OLD, f"--train.total_kimg={kimg}"]
+            train = f"exec {sys.executable} -m launch.train --output {where} {' '.join(flags)}"
+            done = subprocess.run(
+                [*torchrun, "bash", "-c", train], cwd=ROOT, capture_output=True, text=True, timeout=500,
+                env=os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"},
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr[-2000:]
+        assert "Going on from" in done.stdout
+        run = output if shared else tmp_path / "apart0"
+        ends.append({path.name: load_file(path) for path in (run / "checkpoints").glob("*64/*.safetensors")})
+    assert not list((tmp_path / "apart1").glob("checkpoints/*"))
+    for name, tensors in ends[0].items():
+        assert all(torch.equal(value, ends[1][name][key]) for key, value in tensors.items()), name
 
 
 # ---- damage

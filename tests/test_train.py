@@ -243,7 +243,7 @@ def test_a_damaged_checkpoint_is_named(run, shards32, tmp_path, capsys):
     broken = newest(copy, "checkpoints/*") / "ema.safetensors"
     broken.write_bytes(broken.read_bytes()[:1000])
     line = complaint(capsys, flags(shards32, copy, "--train.total_kimg=0.32"), 1)
-    assert str(broken) in line and "delete the folder" in line
+    assert str(broken) in line and "restore it" in line
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's writer gives up

@@ -101,7 +101,7 @@ def local_part(parameter: Tensor) -> Tensor:
 
 def schedule(forecast: Forecast) -> list[str]:
     """A row for each stage, and one for all."""
-    rows = [("stage", "kimg", "batch gen/real", "real img/s", "memory a process", "time")]
+    rows = [("stage", "kimg", "batch gen/real", "real img/s", "memory a process", "time left")]
     for stage in forecast.stages:
         taken = forecast.measured.get(stage.resolution)
         rows.append(
@@ -172,7 +172,7 @@ def amount(count: int) -> str:
     for unit, name in ((1e9, "GB"), (1e6, "MB")):
         if count >= 10 * unit:
             return f"{count / unit:,.0f} {name}"
-    return f"{count / 1e3:,.0f} kB"
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:,.0f} kB"
 
 
 def gibibytes(count: int) -> str:

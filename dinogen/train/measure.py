@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 SECONDS_A_STAGE = 2
-MOST_STEPS = 20
+MOST_STEPS = 12
 
 
 @dataclass(frozen=True)
