@@ -94,11 +94,11 @@ def measure(config: RunConfig, precision: str, steps: int) -> Result:
     taken = measure_stage(trainer, stage, steps, WARM_UP)
     share = objective_share(trainer, stage)
     with steps_of(trainer, stage) as step:
-        flop = count_flop(step) / config.train.gradient_accumulation_steps
+        flop = count_flop(step)
     return Result(
         device=trainer.describe_devices()["device"],
         real_images_per_second=taken.images_per_second,
-        generated_images_per_second=taken.batch_size / taken.seconds,
+        generated_images_per_second=taken.images_per_second * taken.batch_size / taken.real_batch_size,
         step_seconds=taken.seconds,
         steps=taken.steps,
         peak_bytes=taken.peak_bytes,
@@ -108,7 +108,7 @@ def measure(config: RunConfig, precision: str, steps: int) -> Result:
     )
 
 
-def count_flop(work: Callable[[], None]) -> float:
+def count_flop(work: Callable[[], object]) -> float:
     """Operations of the matrix products, attentions and convolutions in `work`; a compiled one hides some of them."""
     with FlopCounterMode(display=False) as counter:
         work()

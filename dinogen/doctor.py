@@ -86,12 +86,21 @@ def examine_devices() -> Iterator[Finding]:
         )
     else:
         yield Finding("warn", "no GPU: training on the CPU", "fine for configs/faces32.yaml; rent a GPU beyond")
+    yield examine_compiler()
     shared = Path("/dev/shm")
     if shared.is_dir():
         free = shutil.disk_usage(shared).free
         little = free < LITTLE_SHARED_MEMORY
         remedy = "loader processes and NCCL use it. In Docker: --shm-size 8g; or --train.workers 0" if little else ""
         yield Finding("warn" if little else "ok", f"{gigabytes(free)} of shared memory free", remedy)
+
+
+def examine_compiler() -> Finding:
+    """Whether torch.compile could work: it writes C, or launchers in C for its GPU kernels."""
+    compiler = next(filter(None, map(shutil.which, (os.environ.get("CC", ""), "cc", "gcc", "clang"))), None)
+    if compiler is None:
+        return Finding("warn", "no C compiler", "needed for torch.compile only: install gcc, or train without")
+    return Finding("ok", f"C compiler {compiler}, for torch.compile")
 
 
 def examine_gpu(index: int) -> Finding:

@@ -1,7 +1,7 @@
 """Reading weights and JSON that anybody may have written: bounded, compared with what is expected, never unpickled."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,10 @@ MOST_JSON_BYTES = 2**20
 MOST_HEADER_BYTES = 4 * 2**20  # of a safetensors file; ours have some ten thousand bytes
 MOST_OPEN_ROWS = 2**16  # along a dimension that may have any length
 
-# Names, and shapes and types of a file's tensors; None stands for a dimension of any length.
-Shapes = Mapping[str, tuple[tuple[int | None, ...], torch.dtype]]
+# Names, and shapes and types of a file's tensors; None stands for a dimension of any length, and for any type.
+Shapes = Mapping[str, tuple[tuple[int | None, ...], torch.dtype | None]]
+# The same, or what makes it of the names in the file, where their number is not known before.
+Expected = Shapes | Callable[[Iterable[str]], Shapes]
 
 TYPES = {
     torch.float32: "F32",
@@ -59,7 +61,7 @@ def refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number")
 
 
-def read_tensors(path: Path, expected: Shapes, partial: bool = False) -> dict[str, Tensor]:
+def read_tensors(path: Path, expected: Expected, partial: bool = False) -> dict[str, Tensor]:
     """The tensors of a safetensors file that holds what is expected, on the CPU.
 
     Nothing is allocated before names, shapes and types have been compared.
@@ -76,7 +78,8 @@ def read_tensors(path: Path, expected: Shapes, partial: bool = False) -> dict[st
     try:
         with safe_open(path, framework="pt") as file:
             found = {name: file.get_slice(name) for name in file.keys()}
-            if misfit := find_misfit(found, expected, partial):
+            wanted = expected(found) if callable(expected) else expected
+            if misfit := find_misfit(found, wanted, partial):
                 raise DamagedFile(f"{path}: {misfit}")
             # What safetensors hands out is the file itself, mapped: it must not change when the file does.
             tensors = {name: file.get_tensor(name).clone() for name in found}
@@ -115,7 +118,7 @@ def find_misfit(found: Mapping[str, Any], expected: Shapes, partial: bool) -> st
         return f"{missing[0]} is missing"
     for name, value in found.items():
         (wanted, dtype), shape = expected[name], tuple(value.get_shape())
-        if value.get_dtype() != TYPES[dtype]:
+        if dtype is not None and value.get_dtype() != TYPES[dtype]:
             return f"{name} has type {value.get_dtype()} instead of {TYPES[dtype]}"
         lengths_fit = (
             have == want if want is not None else have <= MOST_OPEN_ROWS for have, want in zip(shape, wanted)

@@ -1,6 +1,5 @@
 """`dinogen bench`: how fast this machine trains, with teachers of every size and weights that need no download."""
 
-import json
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor

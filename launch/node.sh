@@ -91,7 +91,7 @@ ask_to_stop() {
 }
 
 # accelerate starts the trainers as its children. They are asked themselves, because it passes SIGTERM on only where
-# there are several of them, and SIGUSR1 would end it.
+# there are several of them, and dies of the SIGUSR1 that the trainers listen to as to SIGTERM.
 forward() {
     pkill -TERM -P "$launcher" || kill -TERM "$launcher" 2>/dev/null || true
 }

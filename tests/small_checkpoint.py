@@ -13,14 +13,15 @@ from dinogen.train.checkpoint import (
     save_checkpoint,
 )
 
-STATE = {"cur_step": 1, "world_size": 1, "loader": {"epoch": 0, "position": 8}, "scaler": None}
+STATE = {"cur_step": 1, "world_size": 1, "loader": {"epoch": 0, "position": 8}, "bank_resolution": 4, "scaler": None}
 
 
 def small_generator() -> Generator:
     return Generator(img_resolution=8, z_dim=8, w_dim=8, mapping_layers=1, channel_base=32, channel_max=8)
 
 
-EXPECTED = expected_files(small_generator(), small_generator())
+LEVELS = {"cls": (4,), "l1_2x2": (4, 2, 2)}
+EXPECTED = expected_files(small_generator(), small_generator(), LEVELS)
 
 
 def contents() -> dict[str, dict[str, torch.Tensor]]:
@@ -35,6 +36,7 @@ def contents() -> dict[str, dict[str, torch.Tensor]]:
         "ema": network.state_dict(),
         "optimizer": optimizer_tensors(optimizer, network),
         "random": {"latents": torch.get_rng_state(), "ranks": random_states(device)[None]},
+        "banks": {f"real/0/{name}": torch.randn(3, *shape) for name, shape in LEVELS.items()},
     }
 
 

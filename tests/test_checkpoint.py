@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -12,7 +13,7 @@ import pytest
 import torch
 from canary import Canary
 from safetensors.torch import load_file, save_file
-from small_checkpoint import EXPECTED, STATE, contents, names, save
+from small_checkpoint import EXPECTED, LEVELS, STATE, contents, names, save
 
 from dinogen.errors import DinogenError
 from dinogen.tensor_files import MOST_JSON_BYTES
@@ -21,6 +22,7 @@ from dinogen.train.checkpoint_read import digest_of, fingerprint
 from dinogen.train.run_folder import RunFolder
 from launch.train import main
 
+ROOT = Path(__file__).parent.parent
 OLD = Path(__file__).parent / "checkpoint_v1"  # written by the dinogen that wrote version 1, after 4 steps
 OF_OLD = [
     "--generator.img_resolution=8", "--generator.channel_base=32", "--generator.channel_max=8", "--generator.z_dim=8",
@@ -66,6 +68,37 @@ def test_a_state_that_could_not_be_read_back_is_not_written(tmp_path):
     with pytest.raises(DinogenError, match="'bank' is unknown"):
         save_checkpoint(tmp_path, 8, contents(), STATE | {"bank": 3})
     assert not list(tmp_path.iterdir())
+
+
+def test_banks_of_any_number_of_batches_come_back(tmp_path):
+    for clock, count in ((8, 0), (16, 3)):
+        banks = {f"generated/{n}/{name}": torch.randn(2, *shape) for n in range(count) for name, shape in LEVELS.items()}
+        save_checkpoint(tmp_path, clock, contents() | {"banks": banks}, STATE)
+        _, tensors, _ = load_newest(tmp_path, EXPECTED)
+        assert tensors["banks"].keys() == banks.keys()
+
+
+@pytest.mark.slow
+def test_a_rank_that_cannot_see_the_runs_folder_goes_on_with_the_first_one(shards32, tmp_path):
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "--no-python"]
+    ends = []
+    for shared in (True, False):
+        output = tmp_path / ("shared" if shared else "apart")
+        where = str(output) if shared else f"{output}$RANK"
+        for kimg in (0.032, 0.064):
+            flags = ["--data", str(shards32), *OF_OLD, f"--train.total_kimg={kimg}"]
+            train = f"exec {sys.executable} -m launch.train --output {where} {' '.join(flags)}"
+            done = subprocess.run(
+                [*torchrun, "bash", "-c", train], cwd=ROOT, capture_output=True, text=True, timeout=500,
+                env=os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"},
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr[-2000:]
+        assert "Going on from" in done.stdout
+        run = output if shared else tmp_path / "apart0"
+        ends.append({path.name: load_file(path) for path in (run / "checkpoints").glob("*64/*.safetensors")})
+    assert not list((tmp_path / "apart1").glob("checkpoints/*"))
+    for name, tensors in ends[0].items():
+        assert all(torch.equal(value, ends[1][name][key]) for key, value in tensors.items()), name
 
 
 # ---- damage
@@ -133,7 +166,8 @@ def test_a_renamed_checkpoint_is_noticed(tmp_path):
 
 
 def test_a_trainer_stops_at_a_damaged_checkpoint_and_leaves_it_alone(shards32, tmp_path, capsys):
-    save(tmp_path / "run/checkpoints", 8, 16)
+    for clock in (8, 16):
+        save_checkpoint(tmp_path / "run/checkpoints", clock, contents() | {"banks": {}}, STATE)
     broken = tmp_path / "run/checkpoints/nimg000000000016/random.safetensors"
     flip(broken)
     assert main(["--data", str(shards32), "--output", str(tmp_path / "run"), *OF_OLD]) == 1
@@ -262,6 +296,9 @@ def without(tensors: dict, name: str) -> dict:
         ("generator", lambda x: x | {"w_avg": torch.full((8,), math.nan)}, "w_avg holds numbers that are not finite"),
         ("optimizer", lambda x: without(x, "mapping.layers.0.bias/step"), "mapping.layers.0.bias/step is missing"),
         ("optimizer", lambda x: x | {"w_avg/step": torch.zeros(())}, "holds an unknown tensor, 'w_avg/step'"),
+        ("banks", lambda x: without(x, "real/0/cls"), "real/0/cls is missing"),
+        ("banks", lambda x: x | {"other/0/cls": torch.zeros(3, 4)}, "holds an unknown tensor, 'other/0/cls'"),
+        ("banks", lambda x: x | {"real/0/cls": torch.zeros(3, 5)}, "real/0/cls has shape [3, 5] instead of ['any', 4]"),
         ("random", lambda x: x | {"ranks": torch.zeros(1, 5056, dtype=torch.uint8)}, "no random state"),
         ("random", lambda x: x | {"ranks": x["ranks"].repeat(3, 1)}, "3 ranks' random states instead of 1"),
         ("random", lambda x: x | {"ranks": torch.zeros(1, 2**20, dtype=torch.uint8)}, "ranks has shape [1, 1048576]"),

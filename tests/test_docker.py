@@ -10,6 +10,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
+import tempfile
 import time
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -124,6 +126,71 @@ def test_the_copied_files_are_enough_to_build_the_package(tmp_path):
     assert (ROOT / "README.md").read_text().splitlines()[2] in metadata.read_text()
 
 
+IMAGE = """
+mount -t tmpfs tmpfs "$1"
+mkdir "$1/upper" "$1/work" "$1/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
+cp "$2" "$1/root/build.sh"
+mount --rbind /dev "$1/root/dev"
+mount -t proc proc "$1/root/proc"
+exec chroot "$1/root" bash -eux /build.sh
+"""
+
+
+def as_root_in_a_throwaway_system(folder: Path, script: str) -> subprocess.CompletedProcess:
+    """Run a script on a copy-on-write view of this machine's files, from which nothing comes back."""
+    (folder / "build.sh").write_text(script)
+    (folder / "system").mkdir()
+    try_out = ["unshare", "--mount", "--propagation", "private", "bash", "-euc"]
+    if subprocess.run([*try_out, f"mount -t tmpfs tmpfs {folder}/system"], capture_output=True).returncode:
+        pytest.skip("a throwaway system needs root and mounts")
+    command = [*try_out, IMAGE, "image", str(folder / "system"), str(folder / "build.sh")]
+    return subprocess.run(command, capture_output=True, text=True, timeout=600)
+
+
+@pytest.mark.slow
+def test_its_commands_build_a_system_in_which_the_unprivileged_user_runs_the_entry_point():
+    """All but those that fetch: apt-get, uv and the dependencies, which a .pth file of this environment stands in for."""
+    pytest.importorskip("setuptools", reason="setuptools builds the package; pip install setuptools")
+    script = [
+        "getent passwd 1000 | cut -d: -f1 | xargs --no-run-if-empty userdel",
+        "useradd --create-home --uid 1000 ubuntu",  # as in the base image
+        f"{sys.executable} -m venv /opt/venv",
+        "rm --recursive --force /opt/venv/lib/python3.*/site-packages/setuptools",  # older than this environment's, where there is one
+        f"echo {sysconfig.get_path('purelib')} > /opt/venv/lib/python3.{sys.version_info[1]}/site-packages/here.pth",
+        f"for folder in {' '.join(str(folder) for folder in readable_needed())}; do chmod o+rx $folder; done",
+        "export PIP_NO_INDEX=1 PIP_NO_BUILD_ISOLATION=0",
+    ]
+    for name, argument in instructions():
+        if name == "WORKDIR":
+            script += [f"mkdir --parents {argument}", f"cd {argument}"]
+        elif name == "ENV":
+            script.append(f"export {argument}")
+        elif name == "COPY":
+            *sources, target = argument.split()
+            for source in sources:
+                script.append(f"mkdir --parents $(dirname {target}) && cp --recursive --no-target-directory "
+                              f"{ROOT / source} {target if target != './' else source}")  # fmt: skip
+        elif name == "RUN" and not re.search(r"apt-get|uv python|--requirement", argument):
+            script.append(argument)
+        elif name == "USER":
+            become = f"setpriv --reuid {argument} --regid {argument} --clear-groups"
+        elif name == "ENTRYPOINT":
+            script.append(f"{become} {yaml.safe_load(argument)[0]} synth --count 2 --output /runs/photos")
+    script += ["stat --format %U /runs/photos/captions.csv", f"{become} dinogen --version"]
+    with tempfile.TemporaryDirectory() as folder:
+        done = as_root_in_a_throwaway_system(Path(folder), "\n".join(script))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.splitlines()[-2:] == ["dinogen", "0.1.0"]
+    assert not Path("/opt/dinogen").exists(), "nothing came back"
+
+
+def readable_needed() -> set[Path]:
+    """Folders above this Python and its packages, which others than root may not be allowed into."""
+    files = [Path(sys.executable).resolve(), Path(sysconfig.get_path("purelib")), ROOT]
+    return {folder for file in files for folder in file.parents}
+
+
 def test_it_does_not_run_as_root():
     users = arguments("USER")
     assert users and users[-1].isdigit() and int(users[-1]) > 0, "a number, so that an orchestrator can check it"
@@ -203,13 +270,28 @@ def test_it_trains_and_a_stop_reaches_the_trainer_which_saves(shards32, tmp_path
 # ---- compose
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def compose() -> dict:
     return yaml.safe_load((ROOT / "docker/compose.yaml").read_text())
 
 
-def test_compose_has_the_keys_of_the_specification_only(compose):
-    """The ones in use here, from the Compose Specification; a validator is not among the project's dependencies."""
+def validate(compose_file: Path) -> subprocess.CompletedProcess:
+    """Compare with the schema of the Compose Specification."""
+    pytest.importorskip("check_jsonschema", reason="check-jsonschema brings the schema; install the extra dev")
+    command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(compose_file)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_compose_is_valid_by_its_schema(compose, tmp_path):
+    done = validate(ROOT / "docker/compose.yaml")
+    assert done.returncode == 0, done.stdout
+    compose["services"]["trainer"]["shm-size"] = compose["services"]["trainer"].pop("shm_size")
+    (tmp_path / "compose.yaml").write_text(yaml.safe_dump(compose))
+    done = validate(tmp_path / "compose.yaml")
+    assert done.returncode != 0 and "shm-size" in done.stdout, "the schema notices what is wrong"
+
+
+def test_compose_has_the_keys_in_use_here_only(compose):
     service = {
         "image", "build", "user", "environment", "volumes", "shm_size", "ulimits", "init", "stop_grace_period",
         "restart", "deploy", "pull_policy", "depends_on", "entrypoint", "ports", "healthcheck",

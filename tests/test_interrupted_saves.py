@@ -59,25 +59,35 @@ def test_what_a_killed_save_left_is_gone_after_the_next_start(killed, moment, tm
     assert [path.name for path in run_folder.checkpoints.iterdir()] == ["nimg000000000024"]
 
 
+def train_flags(data: Path, output: Path) -> list[str]:
+    often = ["--train.total_kimg=0.064", "--train.checkpoint_kimg=0.016"]
+    return ["--data", str(data), "--output", str(output), *OF_OLD, *often]
+
+
+def end_of(data: Path, output: Path) -> dict[str, dict[str, torch.Tensor]]:
+    """Train to the end, and give the last checkpoint's tensors by file."""
+    done = run([sys.executable, "-m", "launch.train", *train_flags(data, output)], cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    names = sorted(path.name for path in (output / "checkpoints").iterdir())
+    assert names == ["nimg000000000048", "nimg000000000064"]
+    return {path.stem: load_file(path) for path in (output / "checkpoints" / names[-1]).glob("*.safetensors")}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(shards32, tmp_path_factory) -> dict[str, dict[str, torch.Tensor]]:
+    return end_of(shards32, tmp_path_factory.mktemp("runs") / "undisturbed")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_trainer_killed_in_a_save_ends_where_an_undisturbed_one_ends(shards32, tmp_path, moment):
-    flags = ["--data", str(shards32), *OF_OLD, "--train.total_kimg=0.064", "--train.checkpoint_kimg=0.016"]
-    ends = []
-    for name in ("undisturbed", "killed"):
-        output = ["--output", str(tmp_path / name)]
-        if name == "killed":
-            assert run([*DYING, moment, "3", *flags, *output], cwd=ROOT).returncode == -signal.SIGKILL
-            expected = "nimg000000000048" if moment in SURVIVE else "nimg000000000032"
-            assert list_checkpoints(tmp_path / "killed/checkpoints")[-1].name == expected
-        done = run([sys.executable, "-m", "launch.train", *flags, *output], cwd=ROOT)
-        assert done.returncode == 0, done.stderr
-        checkpoints = tmp_path / name / "checkpoints"
-        assert sorted(path.name for path in checkpoints.iterdir()) == ["nimg000000000048", "nimg000000000064"]
-        ends.append({path.name: load_file(path) for path in sorted(checkpoints.glob("*64/*.safetensors"))})
-    undisturbed, killed = ends
+def test_a_trainer_killed_in_a_save_ends_where_an_undisturbed_one_ends(shards32, undisturbed, tmp_path, moment):
+    output = tmp_path / "killed"
+    assert run([*DYING, moment, "3", *train_flags(shards32, output)], cwd=ROOT).returncode == -signal.SIGKILL
+    last = "nimg000000000048" if moment in SURVIVE else "nimg000000000032"
+    assert list_checkpoints(output / "checkpoints")[-1].name == last
+    end = end_of(shards32, output)
     for name, tensors in undisturbed.items():
-        assert all(torch.equal(value, killed[name][key]) for key, value in tensors.items()), name
+        assert all(torch.equal(value, end[name][key]) for key, value in tensors.items()), name
 
 
 # ---- no room, no permission

@@ -20,6 +20,7 @@ from dinogen.config import TeacherConfig
 from dinogen.doctor import (
     Finding,
     add_across_ranks,
+    examine_compiler,
     examine_data,
     examine_folder,
     examine_versions,
@@ -301,6 +302,14 @@ def test_the_doctor_names_a_package_outside_its_range():
     lines = findings(examine_versions(["numpy<1", "no-such-package>=2", "pytest>99; extra == 'dev'"]))
     assert len(lines) == 2 and "is outside <1" in lines[0] and "→ pip install 'numpy<1'" in lines[0]
     assert "no-such-package is not installed" in lines[1]
+
+
+def test_the_doctor_says_whether_torch_can_compile(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    assert str(examine_compiler()).startswith("warn no C compiler\n     → needed for torch.compile only")
+    executable(tmp_path / "clang", "")
+    assert examine_compiler().verdict == "ok"
 
 
 def test_processes_that_never_meet_are_ended(tmp_path):

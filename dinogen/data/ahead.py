@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
+import torch
 from torch.utils.data import DataLoader, Dataset
 
 from dinogen.errors import DinogenError
@@ -36,6 +37,7 @@ def read_ahead(
         num_workers=workers,
         pin_memory=pin_memory,
         worker_init_fn=_leave_interrupts_to_the_parent,
+        generator=torch.Generator(),  # not the global one: a run that goes on opens its loader once more
     )
     for item in loader:
         if isinstance(item, DinogenError):

@@ -6,7 +6,7 @@ from dinogen.objectives.kernel import KernelDrift
 from dinogen.objectives.paired import PairedRegression
 from dinogen.objectives.sinkhorn import SinkhornDrift
 
-__all__ = ["Objective", "ObjectiveResult", "make_objective"]
+__all__ = ["Objective", "ObjectiveResult", "PairedRegression", "SinkhornDrift", "make_objective"]
 
 
 def make_objective(config: ObjectiveConfig, name: str | None = None) -> Objective:

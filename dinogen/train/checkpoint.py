@@ -7,7 +7,7 @@ synced and renamed: a folder with a final name was complete when it got it, and 
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from dinogen.errors import DinogenError, first_line
 from dinogen.files import atomic_folder, remove_folder, write_json
-from dinogen.tensor_files import DamagedFile, Shapes, shapes_of, unreadable
+from dinogen.tensor_files import DamagedFile, Expected, Shapes, shapes_of, unreadable
 from dinogen.train.checkpoint_read import (
     STATE_FILE,
     VERSION,
@@ -100,7 +100,7 @@ def dispensable(found: list[Path], keep: int, keep_every_kimg: float | None) -> 
 
 
 def load_newest(
-    folder: Path, expected: Mapping[str, Shapes]
+    folder: Path, expected: Mapping[str, Expected]
 ) -> tuple[Path, dict[str, dict[str, Tensor]], dict] | None:
     """The newest checkpoint, its tensors by file, and its state; None where there is none.
 
@@ -124,7 +124,7 @@ def load_newest(
         raise unreadable(found[-1], error) from error
 
 
-def remedy(found: list[Path], expected: Mapping[str, Shapes]) -> str:
+def remedy(found: list[Path], expected: Mapping[str, Expected]) -> str:
     """What to do about a damaged newest checkpoint."""
     for before in reversed(found[:-1]):
         try:
@@ -162,8 +162,16 @@ def restore_optimizer(optimizer: Optimizer, model: nn.Module, tensors: Mapping[s
     optimizer.load_state_dict(restored)
 
 
-def expected_files(network: nn.Module, average: nn.Module) -> dict[str, Shapes]:
-    """What the files of a checkpoint of this generator and its average hold."""
+def expected_files(
+    network: nn.Module, average: nn.Module, levels: Mapping[str, tuple[int, ...]]
+) -> dict[str, Expected]:
+    """What the files of a checkpoint hold.
+
+    Args:
+        network: the generator.
+        average: its average.
+        levels: names and shapes (without N) of a pyramid's tensors, which the banks of features hold.
+    """
     moments = {
         f"{name}/{key}": (tuple(parameter.shape) if key != "step" else (), torch.float32)
         for name, parameter in network.named_parameters()
@@ -175,7 +183,22 @@ def expected_files(network: nn.Module, average: nn.Module) -> dict[str, Shapes]:
         "ema": shapes_of(average.state_dict()),
         "optimizer": moments,
         "random": {"latents": ((cpu_bytes,), torch.uint8), "ranks": ((None, None), torch.uint8)},
+        "banks": expected_banks(levels),
     }
+
+
+def expected_banks(levels: Mapping[str, tuple[int, ...]]) -> Callable[[Iterable[str]], Shapes]:
+    """What a file of feature banks holds: batches as `BANK/NUMBER/LEVEL` `[N, …]`, as many as there are.
+
+    Args:
+        levels: names and shapes (without N) of a pyramid's tensors.
+    """
+
+    def of_names(names: Iterable[str]) -> Shapes:
+        batches = {found[0] for name in names if (found := re.match(r"(real|generated)/\d{1,6}(?=/)", name))}
+        return {f"{batch}/{name}": ((None, *shape), None) for batch in batches for name, shape in levels.items()}
+
+    return of_names
 
 
 def random_states(device: torch.device) -> Tensor:

@@ -6,15 +6,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from dinogen.data.order import LoaderState
 from dinogen.errors import DinogenError, first_line
-from dinogen.tensor_files import DamagedFile, Shapes, check_header, quoted, read_json, read_tensors
+from dinogen.tensor_files import DamagedFile, Expected, check_header, quoted, read_json, read_tensors
 
 VERSION = 2
 STATE_FILE = "state.json"
 MOST_COUNTED = 2**53  # images, steps, samples: beyond it JSON's numbers are not exact
+
+ADDED = ("banks",)  # files that version 1 had not yet
+LATE = ("adversary", "frechet")  # files of phases that join a run late; what they hold, the phases check themselves
 
 # What state.json holds, and of which type.
 STATE = {
@@ -23,13 +27,14 @@ STATE = {
     "cur_step": int,
     "world_size": int,
     "loader": dict,
+    "bank_resolution": int | None,
     "scaler": dict | None,
     "files": dict | None,  # None: an old version's, which had no list, and no sha256 of the rest of state.json
     "sha256": str | None,
 }
 
 
-def load_checkpoint(path: Path, expected: Mapping[str, Shapes]) -> tuple[dict[str, dict[str, Tensor]], dict]:
+def load_checkpoint(path: Path, expected: Mapping[str, Expected]) -> tuple[dict[str, dict[str, Tensor]], dict]:
     """Read a checkpoint back: its tensors by file, and its state. Old versions are brought up to date.
 
     Raises:
@@ -43,17 +48,34 @@ def load_checkpoint(path: Path, expected: Mapping[str, Shapes]) -> tuple[dict[st
     if state["cur_nimg"] != nimg_of(path):
         raise DamagedFile(f"{path}: holds the checkpoint of {state['cur_nimg']} images, which its name denies")
     listed = state["files"]
-    if listed is not None and listed.keys() != {f"{name}.safetensors" for name in expected}:
+    late = [name for name in LATE if listed is not None and f"{name}.safetensors" in listed]
+    if listed is not None and listed.keys() != {f"{name}.safetensors" for name in (*expected, *late)}:
         raise DamagedFile(f"{path / STATE_FILE}: lists other files than {', '.join(sorted(expected))}")
     tensors = {}
     for name, shapes in expected.items():
         file = path / f"{name}.safetensors"
+        if listed is None and name in ADDED and not file.exists():
+            tensors[name] = {}
+            continue
         tensors[name] = read_listed(file, listed and listed[file.name], shapes, partial=name == "optimizer")
+    for name in late:
+        file = path / f"{name}.safetensors"
+        tensors[name] = read_listed(file, listed[file.name], as_they_are(file), partial=False)
     check_random_states(path / "random.safetensors", tensors["random"], state["world_size"])
     return tensors, state
 
 
-def read_listed(file: Path, written: dict | None, expected: Shapes, partial: bool) -> dict[str, Tensor]:
+def as_they_are(file: Path) -> Expected:
+    """The names and shapes that a file itself has."""
+    check_header(file)
+    try:
+        with safe_open(file, framework="pt") as opened:
+            return {name: (tuple(opened.get_slice(name).get_shape()), None) for name in opened.keys()}
+    except SafetensorError as error:
+        raise DamagedFile(f"{file}: damaged ({first_line(error)})") from error
+
+
+def read_listed(file: Path, written: dict | None, expected: Expected, partial: bool) -> dict[str, Tensor]:
     """The tensors of one file, whose length and sha256 must be as they were `written` down, where they were."""
     check_header(file)
     if written and file.stat().st_size != written.get("bytes"):
@@ -147,8 +169,8 @@ def migrate(path: Path, state: object) -> dict:
 
 
 def migrate_1(state: dict) -> dict:
-    """Version 1 had no list of files: what happened to its content cannot be noticed."""
-    return {**state, "version": 2, "files": None, "sha256": None}
+    """Version 1 had no list of files, so that what happened to them cannot be noticed, and no banks at first."""
+    return {"bank_resolution": None, **state, "version": 2, "files": None, "sha256": None}
 
 
 MIGRATIONS: dict[int, Callable[[dict], dict]] = {1: migrate_1}

@@ -101,7 +101,7 @@ def local_part(parameter: Tensor) -> Tensor:
 
 def schedule(forecast: Forecast) -> list[str]:
     """A row for each stage, and one for all."""
-    rows = [("stage", "kimg", "batch gen/real", "real img/s", "memory a process", "time")]
+    rows = [("stage", "kimg", "batch gen/real", "real img/s", "memory a process", "time left")]
     for stage in forecast.stages:
         taken = forecast.measured.get(stage.resolution)
         rows.append(
@@ -124,10 +124,10 @@ def schedule(forecast: Forecast) -> list[str]:
 def disk(trainer: "Trainer") -> list[str]:
     """What the run's folder will take, and whether there is room for it."""
     train = trainer.config.train
-    files = expected_files(trainer.network, trainer.G_ema)
+    files = expected_files(trainer.network, trainer.G_ema, {})
     sizes = {
         name: sum(math.prod(n or 0 for n in shape) * dtype.itemsize for shape, dtype in shapes.values())
-        for name, shapes in files.items()
+        for name, shapes in files.items() if not callable(shapes)
     }
     checkpoint, snapshot = sum(sizes.values()), sizes["ema"]
     kept = train.keep_checkpoints + 1  # one is written before another goes
@@ -172,7 +172,7 @@ def amount(count: int) -> str:
     for unit, name in ((1e9, "GB"), (1e6, "MB")):
         if count >= 10 * unit:
             return f"{count / unit:,.0f} {name}"
-    return f"{count / 1e3:,.0f} kB"
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:,.0f} kB"
 
 
 def gibibytes(count: int) -> str:

@@ -11,6 +11,7 @@ import torch
 
 from dinogen.config import RunConfig
 from dinogen.distributed import gather_rows
+from dinogen.objectives import PairedRegression, SinkhornDrift
 from dinogen.progress import progress
 from dinogen.schedule import batch_sizes_at, stage_start
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 SECONDS_A_STAGE = 2
-MOST_STEPS = 20
+MOST_STEPS = 12
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,7 @@ class Measurement:
         real_batch_size: real images a step, all ranks together.
         seconds: of one step, the loader's waiting included.
         steps: how many were measured.
+        step_images: real images that a step moves the clock by: those of all its accumulated batches.
         peak_bytes: of the device's memory that tensors took; on the CPU of the process's.
     """
 
@@ -55,12 +57,13 @@ class Measurement:
     real_batch_size: int
     seconds: float
     steps: int
+    step_images: float
     peak_bytes: int
 
     @property
     def images_per_second(self) -> float:
         """Real images: what moves the clock."""
-        return self.real_batch_size / self.seconds
+        return self.step_images / self.seconds
 
 
 def plan_stages(config: RunConfig) -> list[StagePlan]:
@@ -78,8 +81,8 @@ def plan_stages(config: RunConfig) -> list[StagePlan]:
 
 
 @contextmanager
-def steps_of(trainer: "Trainer", stage: StagePlan) -> Iterator[Callable[[], None]]:
-    """Yield a function that takes one optimiser step of a stage, faded in as far as it gets.
+def steps_of(trainer: "Trainer", stage: StagePlan) -> Iterator[Callable[[], int]]:
+    """Yield a function that takes one step of a stage, faded in as far as it gets, and returns its real images.
 
     The trainer's weights move; its run's folder is left alone.
     """
@@ -87,11 +90,10 @@ def steps_of(trainer: "Trainer", stage: StagePlan) -> Iterator[Callable[[], None
     trainer.cur_nimg = clock
     batches = trainer.one_stage()
 
-    def step() -> None:
-        for _ in range(trainer.config.train.gradient_accumulation_steps):
-            batch, moment = next(batches)
-            trainer.train_step(batch, moment)
-            trainer.cur_nimg = clock  # however many steps there are, it is this stage that is measured
+    def step() -> int:
+        trainer.train_step(*next(batches))
+        taken, trainer.cur_nimg = trainer.cur_nimg - clock, clock  # however many there are, they are of this stage
+        return taken
 
     try:
         yield step
@@ -118,45 +120,45 @@ def measure_stage(trainer: "Trainer", stage: StagePlan, steps: int | None = None
         count = steps or min(MOST_STEPS, max(1, round(SECONDS_A_STAGE / slowest)))
         shown = steps is not None and trainer.is_main
         forget_peak(device)
-        began = now(device)
+        began, images = now(device), 0
         for _ in progress(range(count), desc=f"{stage.resolution} px", unit="step") if shown else range(count):
-            step()
-        seconds = (now(device) - began) / count / train.gradient_accumulation_steps
+            images += step()
+        seconds = (now(device) - began) / count
     mine = torch.tensor([[seconds, float(peak_bytes(device))]], dtype=torch.float64, device=device)
     seconds, peak = gather_rows(mine).amax(dim=0).tolist()
-    return Measurement(stage.resolution, *batch_sizes_at(stage.resolution, train), seconds, count, int(peak))
+    batch_sizes = batch_sizes_at(stage.resolution, train)
+    return Measurement(stage.resolution, *batch_sizes, seconds, count, images / count, int(peak))
 
 
 def objective_share(trainer: "Trainer", stage: StagePlan, steps: int = 3) -> float:
     """The part of a step's time, 0 to 1, that the objective takes: distances, optimal transport, loss."""
-    device, originals = trainer.device, trainer.objectives
-    watches = {name: Stopwatch(objective, device) for name, objective in originals.items()}
+    device = trainer.device
     with steps_of(trainer, stage) as step:
         step()
-        trainer.objectives = watches
-        try:
+        with timed_calls(PairedRegression, device) as paired, timed_calls(SinkhornDrift, device) as sinkhorn:
             began = now(device)
             for _ in range(steps):
                 step()
             whole = now(device) - began
-        finally:
-            trainer.objectives = originals
-    return sum(watch.seconds for watch in watches.values()) / whole
+    return (sum(paired) + sum(sinkhorn)) / whole
 
 
-class Stopwatch:
-    """Calls a function and adds up the time that it takes, on the device where there is one."""
+@contextmanager
+def timed_calls(kind: type, device: torch.device) -> Iterator[list[float]]:
+    """While it lasts, every call of an object of that kind adds the seconds that it took to the yielded list."""
+    original, seconds = kind.__call__, []
 
-    def __init__(self, function: Callable[..., Any], device: torch.device):
-        self.function = function
-        self.device = device
-        self.seconds = 0.0
-
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        began = now(self.device)
-        result = self.function(*args, **options)
-        self.seconds += now(self.device) - began
+    def timed(self: Any, *args: Any, **options: Any) -> Any:
+        began = now(device)
+        result = original(self, *args, **options)
+        seconds.append(now(device) - began)
         return result
+
+    kind.__call__ = timed
+    try:
+        yield seconds
+    finally:
+        kind.__call__ = original
 
 
 def now(device: torch.device) -> float:

@@ -277,11 +277,13 @@ class Trainer:
                 "optimizer": checkpoints.optimizer_tensors(self.optimizer.optimizer, self.network),
                 "random": {"latents": self.latent_rng.get_state(), "ranks": random_states},
                 **self.late.tensors(),
+                "banks": {},
             },
             state={
                 "cur_step": self.cur_step,
                 "loader": vars(self.loader.state),
                 "world_size": self.world_size,
+                "bank_resolution": None,
                 "scaler": scaler.state_dict() if scaler is not None else None,
             },
             keep=self.config.train.keep_checkpoints,
@@ -290,7 +292,7 @@ class Trainer:
 
     def resume(self) -> LoaderState | None:
         """Go on from the last complete checkpoint; returns the loader's state there, None for a new run."""
-        expected = checkpoints.expected_files(self.network, self.G_ema)
+        expected = checkpoints.expected_files(self.network, self.G_ema, self.teacher.spec.shapes())
         found = from_first_rank(lambda: checkpoints.load_newest(self.folder.checkpoints, expected), self.device)
         if found is None:
             return None
