@@ -141,6 +141,7 @@ class TrainConfig:
         evaluate_count: samples judged each time, compared with as many real images.
         max_bad_steps: so many steps in a row whose gradient is not finite end the run; single ones are skipped.
         workers: loader processes a rank.
+        init_from: a snapshot, a run or a hub id whose generator a new run starts from; it must have the same sizes.
     """
 
     total_kimg: float = 500.0
@@ -163,6 +164,7 @@ class TrainConfig:
     evaluate_count: int = 200
     max_bad_steps: int = 10
     workers: int = 0
+    init_from: str | None = None
 
     def __post_init__(self) -> None:
         for key in (

@@ -34,6 +34,7 @@ from dinogen.train.judge import make_judge
 from dinogen.train.late import LatePhases
 from dinogen.train.monitor import Monitor
 from dinogen.train.run_folder import RunFolder
+from dinogen.train.start import start_from_snapshot
 from dinogen.train.stopping import StopRequest
 
 
@@ -64,6 +65,8 @@ class Trainer:
         self.late = LatePhases(config, self.teacher.spec, self.look, self.device)
         self.judge = make_judge(config, self.look, self.device)
         network, optimizer = build_generator(config, self.device)
+        if config.train.init_from is not None and not checkpoints.list_checkpoints(self.folder.checkpoints):
+            start_from_snapshot(network, config)
         self.G_ema = make_ema(network)
         self.G, self.optimizer = self.accelerator.prepare(network, optimizer)
         # All ranks draw the latents of the whole batch and keep their share: the run does not depend on their number.
