@@ -60,4 +60,6 @@ def build_generator(config: RunConfig, device: torch.device) -> tuple[Generator,
     """The generator as the seed starts it, and its optimiser."""
     torch.manual_seed(config.seed)
     network = Generator(**vars(config.generator)).to(device)
+    if device.type == "cpu":  # convolutions are a tenth to a quarter faster so; on GPUs it was not measured
+        network = network.to(memory_format=torch.channels_last)
     return network, Adam(network.parameters(), lr=config.train.learning_rate, betas=config.train.betas)
