@@ -17,6 +17,9 @@ class TeacherConfig:
         levels: sides of the maps from coarse to fine; default 1, 2, 4 … up to the grid or 16.
         fine_layers: layers with levels above 8×8 too; default the last one.
         shard: split its parameters over the ranks: none, fsdp, or auto (from ViT-L up on several ranks).
+        dtype: of its parameters: fp32, bf16, or auto (bf16 on CUDA devices that have it, in mixed precision).
+        activation_checkpointing: compute its layers again for the gradient instead of keeping what they computed: less
+            memory, half as much time again.
     """
 
     name: str = "tiny"
@@ -25,6 +28,8 @@ class TeacherConfig:
     levels: list[int] | None = None
     fine_layers: list[int] | None = None
     shard: Literal["none", "fsdp", "auto"] = "auto"
+    dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    activation_checkpointing: bool = False
 
 
 @dataclass
@@ -66,6 +71,9 @@ class ObjectiveConfig:
         iterations: sinkhorn: rounds of the solver.
         self_term: sinkhorn: what the samples are pushed away from: masked (each other, the diagonal masked) or
             independent (a second batch, at the price of drawing it).
+        real_bank: sinkhorn: images of earlier real batches, all ranks together, that each step compares with too.
+        generated_bank: sinkhorn with an independent self_term: images of earlier steps that stand in for the second
+            batch, so that it need not be drawn.
         warmup_kimg: sinkhorn: so long regress to randomly paired images first: that teaches in a minute what all
             faces have in common, and the drift then how they differ.
     """
@@ -74,9 +82,19 @@ class ObjectiveConfig:
     temperatures: list[float] = field(default_factory=lambda: [0.05])
     iterations: int = 3
     self_term: Literal["masked", "independent"] = "masked"
+    real_bank: int = 0
+    generated_bank: int = 0
     warmup_kimg: float = 0.0
 
     def __post_init__(self) -> None:
+        for key in ("real_bank", "generated_bank"):
+            if getattr(self, key) < 0:
+                raise UsageError(f"objective.{key} {getattr(self, key)} must not be below zero")
+        if self.generated_bank and self.self_term != "independent":
+            raise UsageError(
+                f"objective.generated_bank {self.generated_bank} serves objective.self_term independent only; set that, "
+                "or 0"
+            )
         if self.warmup_kimg < 0:
             raise UsageError(f"objective.warmup_kimg {self.warmup_kimg} must not be below zero")
         if not self.temperatures or min(self.temperatures) <= 0:
@@ -129,6 +147,8 @@ class TrainConfig:
         snapshot_kimg: a snapshot and pictures every so often.
         log_kimg: scalars every so often.
         max_bad_steps: so many steps in a row whose gradient is not finite end the run; single ones are skipped.
+        rank_timeout_seconds: a rank without a sign of life for so long ends the others.
+        compile: compile the generator and the teacher's layers; each stage begins with a wait.
         workers: loader processes a rank.
     """
 
@@ -149,12 +169,15 @@ class TrainConfig:
     snapshot_kimg: float = 50.0
     log_kimg: float = 2.0
     max_bad_steps: int = 10
+    rank_timeout_seconds: float = 60.0
+    compile: bool = False
     workers: int = 0
 
     def __post_init__(self) -> None:
         for key in (
             "total_kimg", "batch_size", "real_batch_size", "gradient_accumulation_steps", "learning_rate",
             "clip_grad_norm", "ema_kimg", "checkpoint_kimg", "snapshot_kimg", "log_kimg", "max_bad_steps",
+            "rank_timeout_seconds",
         ):  # fmt: skip
             require_positive(f"train.{key}", getattr(self, key))
         if self.max_minutes is not None:
