@@ -84,10 +84,10 @@ class Adversary:
         parameters = list(self.heads.parameters())
         gradient = torch.cat([parameter.grad.flatten() for parameter in parameters])
         gradient = sum_over_ranks(gradient) / world_size()
+        gradient = torch.where(gradient.isfinite().all(), gradient, 0.0)  # with these betas no gradient is no step
         for parameter, part in zip(parameters, gradient.split([parameter.numel() for parameter in parameters])):
             parameter.grad.copy_(part.view_as(parameter))
-        if gradient.isfinite().all():
-            self.optimizer.step()
+        self.optimizer.step()
         return {"adversary/heads": loss, "adversary/r1": penalty}
 
     def augmented(self, images: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dinogen.config import RunConfig
-from dinogen.data.loader import Batch
+from dinogen.data.store import Batch
 from dinogen.errors import DinogenError
 from dinogen.images import to_float
 from dinogen.objectives import ObjectiveResult
@@ -66,7 +66,12 @@ class LatePhases:
             moments = self.frechet(generated, real)
             loss = loss + objective.frechet_weight * moments.loss
             statistics = statistics | moments.statistics
-        return ObjectiveResult(loss, statistics)
+        return ObjectiveResult(loss, statistics, result.checks)
+
+    def settle(self, keep: bool) -> None:
+        """At the end of a step: remember what it saw, or forget it where the step was skipped."""
+        if self.frechet is not None:
+            self.frechet.settle(keep)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """What a checkpoint has to hold of them, one dict a file."""
