@@ -72,10 +72,10 @@ class ObjectiveConfig:
         iterations: sinkhorn: rounds of the solver.
         self_term: sinkhorn, kernel: what the samples are pushed away from: masked (each other, the diagonal masked) or
             independent (a second batch, at the price of drawing it).
-        real_bank: sinkhorn, kernel: images of earlier real batches, all ranks together, that each step compares with too.
+        real_bank: sinkhorn, kernel: images of earlier real batches, all ranks together, that a step compares with too.
         generated_bank: the same with an independent self_term: images of earlier steps that stand in for the second
             batch, so that it need not be drawn.
-        warmup_kimg: sinkhorn, kernel: so long regress to randomly paired images first: that teaches in a minute what all
+        warmup_kimg: sinkhorn, kernel: so long regress to randomly paired images first: that teaches soon what all
             faces have in common, and the drift then how they differ.
         frechet_weight: of a Fréchet loss on whole images' features, added to the objective; 0 leaves it out.
         frechet_from_kimg: when it sets in. Made for the end of training, also of a finished run.
@@ -204,7 +204,8 @@ class AdversaryConfig:
     """Discriminator heads on the teacher's tokens, beside the objective; for the end of a run, or a finished one.
 
     Args:
-        weight: of their verdict in the generator's loss; 0 leaves them out.
+        weight: of their verdict in the generator's loss; 0 leaves them out. At 1 its gradient at the images is about as
+            large as the drift's.
         drift_weight: of the objective while they are on; 0 leaves the generator to them alone.
         from_kimg: when they set in.
         from_resolution: first stage that has them.
@@ -221,7 +222,7 @@ class AdversaryConfig:
     rampup_kimg: float = 10.0
     channels: int = 64
     learning_rate: float = 1e-3
-    r1_gamma: float = 1.0
+    r1_gamma: float = 0.01
 
     def __post_init__(self) -> None:
         for key in ("weight", "drift_weight", "from_kimg", "rampup_kimg", "r1_gamma"):

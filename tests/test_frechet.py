@@ -38,7 +38,8 @@ def test_value_and_gradient_are_those_of_the_distance():
     result = FrechetLoss(memory_kimg=10)({"cls": ours}, {"cls": b})
     result.loss.backward()
     unit = float(torch.cov(b.T, correction=0).trace())
-    torch.testing.assert_close(result.statistics["frechet/cls"].double() * unit, distance.detach(), rtol=1e-3, atol=1e-3)
+    found = result.statistics["frechet/cls"].double() * unit
+    torch.testing.assert_close(found, distance.detach(), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(ours.grad.double() * unit, reference.grad, rtol=2e-3, atol=1e-5)
 
 

@@ -1,8 +1,8 @@
 """A Fréchet loss: the mean and the covariance of generated features approach those of real ones.
 
 The Fréchet distance between two normal distributions (arXiv 1706.08500, equation 6) needs many more images than a batch
-holds. So both distributions' moments are remembered over many batches, older ones fading; the gradient flows through the
-current batch alone. Its gradient in a feature h is that of a regression to where optimal transport between the two
+holds. So both distributions' moments are remembered over many batches, older ones fading; the gradient flows through
+the current batch alone. Its gradient in a feature h is that of a regression to where optimal transport between the two
 normal distributions takes it,
 
     T(h) = μ_r + A (h − μ_g),    A = Σ_r^½ (Σ_r^½ Σ_g Σ_r^½)^−½ Σ_r^½

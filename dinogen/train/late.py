@@ -31,7 +31,9 @@ class LatePhases:
         self.config = config
         self.device = device
         self.frechet = FrechetLoss(config.objective.frechet_memory_kimg) if config.objective.frechet_weight else None
-        self.adversary = Adversary(config.adversary, spec, look, device, config.seed) if config.adversary.weight else None
+        self.adversary = None
+        if config.adversary.weight:
+            self.adversary = Adversary(config.adversary, spec, look, device, config.seed)
 
     def want_images(self, resolution: int) -> bool:
         """Whether real images are needed at a stage, beside their pyramids."""

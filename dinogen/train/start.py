@@ -14,7 +14,7 @@ def start_from_snapshot(network: Generator, config: RunConfig) -> None:
         config: of the run.
 
     Raises:
-        UsageError, DinogenError: nothing to open there, a generator of other sizes, or a snapshot that does not draw yet
+        UsageError, DinogenError: nothing to open there, a generator of other sizes, or one that does not yet draw
             at the resolution at which the run starts.
     """
     source = str(config.train.init_from)
