@@ -17,6 +17,9 @@ class TeacherConfig:
         levels: sides of the maps from coarse to fine; default 1, 2, 4 … up to the grid or 16.
         fine_layers: layers with levels above 8×8 too; default the last one.
         shard: split its parameters over the ranks: none, fsdp, or auto (from ViT-L up on several ranks).
+        dtype: of its parameters: fp32, bf16, or auto (bf16 on CUDA devices that have it, in mixed precision).
+        activation_checkpointing: compute its layers again for the gradient instead of keeping what they computed: less
+            memory, half as much time again.
     """
 
     name: str = "tiny"
@@ -25,6 +28,8 @@ class TeacherConfig:
     levels: list[int] | None = None
     fine_layers: list[int] | None = None
     shard: Literal["none", "fsdp", "auto"] = "auto"
+    dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    activation_checkpointing: bool = False
 
 
 @dataclass
@@ -67,7 +72,10 @@ class ObjectiveConfig:
         iterations: sinkhorn: rounds of the solver.
         self_term: sinkhorn, kernel: what the samples are pushed away from: masked (each other, the diagonal masked) or
             independent (a second batch, at the price of drawing it).
-        warmup_kimg: sinkhorn, kernel: so long regress to randomly paired images first: that teaches in a minute what all
+        real_bank: sinkhorn, kernel: images of earlier real batches, all ranks together, that a step compares with too.
+        generated_bank: the same with an independent self_term: images of earlier steps that stand in for the second
+            batch, so that it need not be drawn.
+        warmup_kimg: sinkhorn, kernel: so long regress to randomly paired images first: that teaches soon what all
             faces have in common, and the drift then how they differ.
         frechet_weight: of a Fréchet loss on whole images' features, added to the objective; 0 leaves it out.
         frechet_from_kimg: when it sets in. Made for the end of training, also of a finished run.
@@ -78,16 +86,23 @@ class ObjectiveConfig:
     temperatures: list[float] = field(default_factory=lambda: [0.05])
     iterations: int = 3
     self_term: Literal["masked", "independent"] = "masked"
+    real_bank: int = 0
+    generated_bank: int = 0
     warmup_kimg: float = 0.0
     frechet_weight: float = 0.0
     frechet_from_kimg: float = 0.0
     frechet_memory_kimg: float = 10.0
 
     def __post_init__(self) -> None:
-        for key in ("warmup_kimg", "frechet_weight", "frechet_from_kimg"):
+        require_positive("objective.frechet_memory_kimg", self.frechet_memory_kimg)
+        for key in ("real_bank", "generated_bank", "warmup_kimg", "frechet_weight", "frechet_from_kimg"):
             if getattr(self, key) < 0:
                 raise UsageError(f"objective.{key} {getattr(self, key)} must not be below zero")
-        require_positive("objective.frechet_memory_kimg", self.frechet_memory_kimg)
+        if self.generated_bank and self.self_term != "independent":
+            raise UsageError(
+                f"objective.generated_bank {self.generated_bank} serves objective.self_term independent only; set that, "
+                "or 0"
+            )
         if not self.temperatures or min(self.temperatures) <= 0:
             raise UsageError(f"objective.temperatures {self.temperatures} must be positive, such as [0.05]")
         require_positive("objective.iterations", self.iterations)
@@ -142,7 +157,10 @@ class TrainConfig:
         evaluate_kimg: judge samples as dinogen evaluate does every so often; None never does. It takes seconds.
         evaluate_count: samples judged each time, compared with as many real images.
         max_bad_steps: so many steps in a row whose gradient is not finite end the run; single ones are skipped.
+        rank_timeout_seconds: a rank without a sign of life for so long ends the others.
+        compile: compile the generator and the teacher's layers; each stage begins with a wait.
         workers: loader processes a rank.
+        init_from: a snapshot, a run or a hub id whose generator a new run starts from; it must have the same sizes.
     """
 
     total_kimg: float = 500.0
@@ -166,13 +184,16 @@ class TrainConfig:
     evaluate_kimg: float | None = None
     evaluate_count: int = 200
     max_bad_steps: int = 10
+    rank_timeout_seconds: float = 60.0
+    compile: bool = False
     workers: int = 0
+    init_from: str | None = None
 
     def __post_init__(self) -> None:
         for key in (
             "total_kimg", "batch_size", "real_batch_size", "gradient_accumulation_steps", "learning_rate",
             "clip_grad_norm", "ema_kimg", "checkpoint_kimg", "keep_checkpoints", "snapshot_kimg", "log_kimg",
-            "max_bad_steps",
+            "max_bad_steps", "rank_timeout_seconds",
         ):  # fmt: skip
             require_positive(f"train.{key}", getattr(self, key))
         for key in ("max_minutes", "keep_every_kimg", "evaluate_kimg"):
@@ -187,7 +208,8 @@ class AdversaryConfig:
     """Discriminator heads on the teacher's tokens, beside the objective; for the end of a run, or a finished one.
 
     Args:
-        weight: of their verdict in the generator's loss; 0 leaves them out.
+        weight: of their verdict in the generator's loss; 0 leaves them out. At 1 its gradient at the images is about as
+            large as the drift's.
         drift_weight: of the objective while they are on; 0 leaves the generator to them alone.
         from_kimg: when they set in.
         from_resolution: first stage that has them.
@@ -204,7 +226,7 @@ class AdversaryConfig:
     rampup_kimg: float = 10.0
     channels: int = 64
     learning_rate: float = 1e-3
-    r1_gamma: float = 1.0
+    r1_gamma: float = 0.01
 
     def __post_init__(self) -> None:
         for key in ("weight", "drift_weight", "from_kimg", "rampup_kimg", "r1_gamma"):

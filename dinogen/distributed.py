@@ -1,8 +1,15 @@
-"""The few collectives that the objective needs; with one process they are no-ops."""
+"""The few exchanges between ranks; with one process they are no-ops."""
+
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+Value = TypeVar("Value")
+
+# How many exchanges this rank has entered. All ranks enter the same ones, so the lowest count is where a rank hangs.
+exchanges = 0
 
 
 def world_size() -> int:
@@ -13,10 +20,19 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def entering_exchange() -> bool:
+    """Count the exchange that follows; False with one process, which has nobody to exchange with."""
+    global exchanges
+    if world_size() == 1:
+        return False
+    exchanges += 1
+    return True
+
+
 def gather_rows(x: Tensor, dim: int = 0) -> Tensor:
     """The tensors of all ranks joined along `dim` in rank order, without gradient. Shapes must agree."""
     x = x.detach().contiguous()
-    if world_size() == 1:
+    if not entering_exchange():
         return x
     parts = [torch.empty_like(x) for _ in range(world_size())]
     dist.all_gather(parts, x)
@@ -26,8 +42,16 @@ def gather_rows(x: Tensor, dim: int = 0) -> Tensor:
 def sum_over_ranks(x: Tensor) -> Tensor:
     """The sum of all ranks' tensors, without gradient."""
     x = x.detach().clone()
-    if world_size() > 1:
+    if entering_exchange():
         dist.all_reduce(x)
+    return x
+
+
+def max_over_ranks(x: Tensor) -> Tensor:
+    """The greatest of all ranks' tensors, element by element, without gradient."""
+    x = x.detach().clone()
+    if entering_exchange():
+        dist.all_reduce(x, op=dist.ReduceOp.MAX)
     return x
 
 
@@ -38,9 +62,9 @@ def any_rank(flag: bool, device: torch.device) -> bool:
     return bool(sum_over_ranks(torch.tensor(float(flag), device=device)).item())
 
 
-def gather_objects(value: str) -> list[str]:
-    """The strings of all ranks, in rank order, on all of them."""
+def gather_objects(value: Value) -> list[Value]:
+    """The values of all ranks, in rank order, on all of them."""
     values = [value] * world_size()
-    if world_size() > 1:
+    if entering_exchange():
         dist.all_gather_object(values, value)
     return values

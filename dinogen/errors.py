@@ -14,15 +14,9 @@ class UsageError(DinogenError):
 
 
 class Stopped(DinogenError):
-    """Work that was asked to stop by a signal and saved what it had.
+    """Work that was asked to stop by a signal and saved what it had; ends as if SIGTERM had ended it."""
 
-    Args:
-        number: the signal; the exit code is 128 plus it, as shells expect.
-    """
-
-    def __init__(self, message: str, number: int):
-        super().__init__(message)
-        self.exit_code = 128 + number
+    exit_code = 128 + 15
 
 
 def first_line(error: Exception) -> str:

@@ -81,7 +81,7 @@ def train(output: Path, shards: Path, minutes: float, seed: int) -> None:
     trainer = Trainer(config)
     trainer.train()
     if trainer.signal_received:
-        raise Stopped(f"asked to stop: saved in {output}; run the same command again to go on", trainer.signal_received)
+        raise Stopped(f"asked to stop: saved in {output}; run the same command again to go on")
 
 
 def show(output: Path, shards: Path, seed: int) -> None:

@@ -38,7 +38,8 @@ def test_value_and_gradient_are_those_of_the_distance():
     result = FrechetLoss(memory_kimg=10)({"cls": ours}, {"cls": b})
     result.loss.backward()
     unit = float(torch.cov(b.T, correction=0).trace())
-    torch.testing.assert_close(result.statistics["frechet/cls"].double() * unit, distance.detach(), rtol=1e-3, atol=1e-3)
+    found = result.statistics["frechet/cls"].double() * unit
+    torch.testing.assert_close(found, distance.detach(), rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(ours.grad.double() * unit, reference.grad, rtol=2e-3, atol=1e-5)
 
 
@@ -90,9 +91,23 @@ def test_what_is_remembered_survives_a_checkpoint():
     first, second = FrechetLoss(1), FrechetLoss(1)
     for seed in range(3):
         first({"cls": correlated(16, seed=seed)}, {"cls": correlated(16, seed=9 + seed)})
+        first.settle(keep=True)
     second.restore(first.tensors(), torch.device("cpu"))
     batch = {"cls": correlated(16, seed=5)}, {"cls": correlated(16, seed=6)}
     assert torch.equal(first(*batch).loss, second(*batch).loss)
+
+
+def test_a_skipped_step_is_forgotten():
+    loss, twin = FrechetLoss(1), FrechetLoss(1)
+    for one in (loss, twin):
+        one({"cls": correlated(16, seed=1)}, {"cls": correlated(16, seed=2)})
+        one.settle(keep=True)
+    broken = correlated(16, seed=4)
+    broken[3, 2] = float("nan")
+    assert loss({"cls": broken}, {"cls": correlated(16, seed=3)}).loss.isnan(), "which is why it is skipped"
+    loss.settle(keep=False)
+    batch = {"cls": correlated(16, seed=5)}, {"cls": correlated(16, seed=6)}
+    assert torch.equal(loss(*batch).loss, twin(*batch).loss)
 
 
 # ---- the toy: a small batch must find the shape of a distribution that it cannot show at one time
@@ -110,6 +125,7 @@ def test_points_take_the_mean_and_the_covariance_of_the_reals():
         optimizer.zero_grad()
         loss({"cls": affine(torch.randn(16, 2, generator=rng))}, {"cls": real}).loss.backward()
         optimizer.step()
+        loss.settle(keep=True)
     covariance = affine.weight.detach() @ affine.weight.detach().T
     torch.testing.assert_close(affine.bias.detach(), torch.tensor([1.0, -2.0]), rtol=0, atol=0.25)
     torch.testing.assert_close(covariance, mixing.T @ mixing, rtol=0.2, atol=0.2)

@@ -79,11 +79,8 @@ def test_the_page_holds_figures_pictures_and_curves_and_needs_nothing_beside_it(
 
 
 def test_shards_and_a_clip_add_the_training_signal_and_distances(run, shards32, tmp_path, capsys):
-    CLIPVisionModel(
-        CLIPVisionConfig(
-            hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=32, patch_size=8
-        )
-    ).save_pretrained(tmp_path / "clip")
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    CLIPVisionModel(CLIPVisionConfig(**sizes, image_size=32, patch_size=8)).save_pretrained(tmp_path / "clip")
     flags = ["--model", str(run), "--reference", str(shards32), "--count", "12", "--clip", str(tmp_path / "clip")]
     assert evaluate.main([*flags, "--output", str(tmp_path / "report.json")]) == 0
     report = json.loads((tmp_path / "report.json").read_text())

@@ -41,7 +41,7 @@ class InceptionFeatures:
     """The network of the published Fréchet distances (FID), by torch-fidelity, which ports TensorFlow's weights.
 
     Args:
-        weights: torch-fidelity's weights, `.pth` or `.safetensors`; `auto` takes them from torch's cache or the network.
+        weights: torch-fidelity's weights, `.pth` or `.safetensors`; `auto` takes torch's cached ones or downloads.
         device: where it computes.
 
     Raises:
@@ -68,7 +68,8 @@ class InceptionFeatures:
         try:
             self.network = FeatureExtractorInceptionV3("inception", [INCEPTION_FEATURES], checked).to(self.device)
         except RuntimeError as error:
-            raise DinogenError(f"--inception {weights}: not torch-fidelity's Inception ({first_line(error)})") from error
+            reason = first_line(error)
+            raise DinogenError(f"--inception {weights}: not torch-fidelity's Inception ({reason})") from error
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
@@ -77,7 +78,7 @@ class InceptionFeatures:
 
 
 def read_inception_weights(weights: str, url: str) -> dict[str, Tensor]:
-    """A state dict, from a file or, for `auto`, from `url` or torch's cache; never from a pickle that could run code."""
+    """A state dict, from a file or, for `auto`, from `url` or torch's cache; never from a pickle that could run."""
     advice = "get it again"
     try:
         if weights == "auto":
@@ -101,7 +102,7 @@ class ClipFeatures:
     """CLIP's image embeddings (arXiv 2103.00020), which Fréchet distances can be taken in too (arXiv 2203.06026).
 
     Args:
-        model: a hub id such as openai/clip-vit-base-patch32, or the folder of a CLIP or its vision half, in safetensors.
+        model: a hub id such as openai/clip-vit-base-patch32, or a folder with a CLIP or its vision half.
         device: where it computes.
 
     Raises:

@@ -17,7 +17,9 @@ h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin: 2em 0 .3em; } p { margi
 table { border-collapse: collapse; } td, th { padding: .25em .8em; border-bottom: 1px solid #ddd; text-align: right; }
 td, th { white-space: nowrap; } td.what { white-space: normal; color: #666; font-size: .9em; }
 td:first-child, th:first-child, td.what { text-align: left; }
-img { max-width: 100%; height: auto; } svg { font: 11px system-ui, sans-serif; fill: #444; margin: .3em .4em 0 0; } .note { color: #666; font-size: .9em; }
+img { max-width: 100%; height: auto; }
+svg { font: 11px system-ui, sans-serif; fill: #444; margin: .3em .4em 0 0; }
+.note { color: #666; font-size: .9em; }
 """.strip()
 
 CAPTIONS = {

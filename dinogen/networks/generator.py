@@ -52,7 +52,7 @@ class Generator(nn.Module, PyTorchModelHubMixin):
         self.register_buffer("w_avg", torch.zeros(w_dim))
 
     def forward(
-        self, z: Tensor, resolution: int | None = None, alpha: float | None = None, truncation_psi: float = 1.0
+        self, z: Tensor, resolution: int | None = None, alpha: float | Tensor | None = None, truncation_psi: float = 1.0
     ) -> Tensor:
         """Draw one image for each latent.
 
@@ -70,7 +70,7 @@ class Generator(nn.Module, PyTorchModelHubMixin):
             w = self.w_avg.lerp(w, truncation_psi)
         return self.draw(w, resolution, alpha)
 
-    def draw(self, w: Tensor, resolution: int | None = None, alpha: float | None = None) -> Tensor:
+    def draw(self, w: Tensor, resolution: int | None = None, alpha: float | Tensor | None = None) -> Tensor:
         """`forward` from styles `[N, w_dim]`, or `[N, blocks, w_dim]` for style mixing."""
         resolution = resolution or self.trained_resolution
         if alpha is None:

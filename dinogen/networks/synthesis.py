@@ -104,7 +104,7 @@ class SynthesisNetwork(nn.Module):
             self.blocks[f"b{resolution}"] = SynthesisBlock(in_channels, channels, w_dim, resolution)
             in_channels = channels
 
-    def forward(self, w: Tensor, resolution: int, alpha: float = 1.0) -> Tensor:
+    def forward(self, w: Tensor, resolution: int, alpha: float | Tensor = 1.0) -> Tensor:
         """Draw images.
 
         Args:

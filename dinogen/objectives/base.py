@@ -15,10 +15,13 @@ class ObjectiveResult:
     Args:
         loss: scalar with gradient; averaging its gradient over the ranks gives that of the whole batch.
         statistics: scalars to log, detached, equal on all ranks.
+        checks: scalars of this rank that must be finite, in the order in which they arose, by what they stand for:
+            a fault is traced to the first that is not.
     """
 
     loss: Tensor
     statistics: dict[str, Tensor] = field(default_factory=dict)
+    checks: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Objective(Protocol):
@@ -27,7 +30,7 @@ class Objective(Protocol):
 
         Args:
             generated: pyramid of N generated images, with gradient.
-            real: pyramid of M real images.
+            real: pyramid of M real images, those of this step first; a bank's may follow.
             other: pyramid of further generated images, without gradient; None where the objective makes do
                 with `generated`.
         """

@@ -1,8 +1,8 @@
 """A Fréchet loss: the mean and the covariance of generated features approach those of real ones.
 
 The Fréchet distance between two normal distributions (arXiv 1706.08500, equation 6) needs many more images than a batch
-holds. So both distributions' moments are remembered over many batches, older ones fading; the gradient flows through the
-current batch alone. Its gradient in a feature h is that of a regression to where optimal transport between the two
+holds. So both distributions' moments are remembered over many batches, older ones fading; the gradient flows through
+the current batch alone. Its gradient in a feature h is that of a regression to where optimal transport between the two
 normal distributions takes it,
 
     T(h) = μ_r + A (h − μ_g),    A = Σ_r^½ (Σ_r^½ Σ_g Σ_r^½)^−½ Σ_r^½
@@ -64,6 +64,7 @@ class FrechetLoss:
     def __init__(self, memory_kimg: float):
         self.half_life = memory_kimg * 1000
         self.remembered: dict[str, Moments] = {}
+        self.proposed: dict[str, Moments] = {}
 
     def __call__(self, generated: Pyramid, real: Pyramid, other: Pyramid | None = None) -> ObjectiveResult:
         """See `Objective`. The loss is relative to the reals' variance and vanishes when the moments agree.
@@ -84,19 +85,25 @@ class FrechetLoss:
         """Loss and relative distance for this rank's features `[N, C]`, `[M, C]`."""
         generated = generated.float()
         with torch.no_grad():
-            ours = self.remember(f"{name}/generated", gather_rows(generated))
-            reals = self.remember(f"{name}/real", gather_rows(real.float()))
+            ours = self.joined(f"{name}/generated", gather_rows(generated))
+            reals = self.joined(f"{name}/real", gather_rows(real.float()))
             transport, distance = gaussian_transport(ours, reals)
             target = reals.mean + (generated - ours.mean) @ transport
             unit = reals.variance.clamp(min=SMALLEST_VARIANCE)
         return (generated - target).square().sum(dim=1).mean() / unit, distance / unit
 
-    def remember(self, name: str, features: Tensor) -> Moments:
-        """The moments with a further batch in them."""
+    def joined(self, name: str, features: Tensor) -> Moments:
+        """The moments with a further batch, which are remembered once the step has turned out well."""
         new = Moments.of(features)
-        before = self.remembered.get(name)
-        self.remembered[name] = new if before is None else before.joined(new, self.half_life)
-        return self.remembered[name]
+        before = self.proposed.get(name, self.remembered.get(name))
+        self.proposed[name] = new if before is None else before.joined(new, self.half_life)
+        return self.proposed[name]
+
+    def settle(self, keep: bool) -> None:
+        """At the end of a step: remember its batches, or forget them."""
+        if keep:
+            self.remembered |= self.proposed
+        self.proposed = {}
 
     def tensors(self) -> dict[str, Tensor]:
         """What is remembered, for a checkpoint."""
@@ -116,7 +123,9 @@ class FrechetLoss:
 def gaussian_transport(ours: Moments, reals: Moments) -> tuple[Tensor, Tensor]:
     """The matrix A `[C, C]` that takes one normal distribution to the other, and their squared Fréchet distance."""
     identity = torch.eye(len(ours.mean), device=ours.mean.device)
-    a, b = (moments.covariance + RIDGE * moments.variance / len(identity) * identity for moments in (ours, reals))
+    # What is not finite shows in the means, and so in the loss; decomposing it would end the run instead of the step.
+    finite = [torch.nan_to_num(moments.covariance, 0.0, 0.0, 0.0) for moments in (ours, reals)]
+    a, b = (covariance + RIDGE * covariance.diagonal().mean() * identity for covariance in finite)
     root = symmetric_power(b, 0.5)
     middle = root @ a @ root
     values = torch.linalg.eigvalsh(middle).clamp(min=0)

@@ -11,7 +11,7 @@ antisymmetric: when both distributions agree, nothing moves.
 import torch
 from torch import Tensor
 
-from dinogen.objectives.sinkhorn import SinkhornDrift, Transport
+from dinogen.objectives.sinkhorn import SinkhornDrift, Transport, logsumexp_over_rows
 
 
 class KernelDrift(SinkhornDrift):
@@ -24,17 +24,18 @@ class KernelDrift(SinkhornDrift):
     def __init__(self, temperatures: tuple[float, ...] = (0.02, 0.05, 0.2)):
         super().__init__(temperatures)
 
-    def displacement(
-        self, to_real: Transport, to_generated: Transport, scale: Tensor, temperature: float, rows: slice
-    ) -> Tensor:
-        """V of this rank's rows, `[L, rows, C]`, in the features' own units."""
+    def displacement(self, to_real: Transport, to_generated: Transport, scale: Tensor, temperature: float) -> Tensor:
+        """V of this rank's rows, `[L, n, C]`, in the features' own units."""
         unit = temperature * to_real.targets.shape[2] ** 0.5 / scale[:, None, None]
-        affinity = doubly_normalised(-torch.cat([to_real.cost, to_generated.cost], dim=2).sqrt() / unit)[:, rows]
+        affinity = doubly_normalised(-torch.cat([to_real.cost, to_generated.cost], dim=2).sqrt() / unit)
         attraction, repulsion = affinity.split([to_real.cost.shape[2], to_generated.cost.shape[2]], dim=2)
         pull = torch.bmm(attraction * repulsion.sum(dim=2, keepdim=True), to_real.targets)
         return pull.sub_(torch.bmm(repulsion * attraction.sum(dim=2, keepdim=True), to_generated.targets))
 
 
 def doubly_normalised(logits: Tensor) -> Tensor:
-    """Geometric mean of the softmax over each row and the softmax over each column of `[L, N, M]`; −∞ gives 0."""
-    return ((torch.log_softmax(logits, dim=2) + torch.log_softmax(logits, dim=1)) / 2).exp()
+    """Geometric mean of the softmax over each row and the softmax over each column of `[L, n, M]`; −∞ gives 0.
+
+    Each rank holds some rows; columns go over those of all ranks.
+    """
+    return ((torch.log_softmax(logits, dim=2) + logits - logsumexp_over_rows(logits)) / 2).exp()

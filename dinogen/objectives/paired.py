@@ -10,9 +10,12 @@ from dinogen.pyramid import Pyramid
 class PairedRegression:
     """Mean squared error between each generated pyramid and that of a random real image, averaged over the maps.
 
-    The loader's order is random, so pairing by position pairs at random.
+    The loader's order is random, so pairing by position pairs at random. Of all ranks together number g of N generated
+    is paired with number ⌊g · M / N⌋ of M real ones: a rank finds these in its own share, whatever the number of ranks.
     """
 
     def __call__(self, generated: Pyramid, real: Pyramid, other: Pyramid | None = None) -> ObjectiveResult:
-        losses = [F.mse_loss(level, real[name][: len(level)]) for name, level in generated.items()]
+        n, m = len(generated["cls"]), len(real["cls"])
+        partners = torch.arange(n, device=real["cls"].device) * m // n
+        losses = [F.mse_loss(level, real[name][partners]) for name, level in generated.items()]
         return ObjectiveResult(loss=torch.stack(losses).mean())

@@ -12,11 +12,12 @@ apart, which is what stops them from all becoming the same face.
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from dinogen.distributed import gather_rows, rank, sum_over_ranks, world_size
+from dinogen.distributed import gather_rows, max_over_ranks, rank, sum_over_ranks, world_size
 from dinogen.objectives.base import ObjectiveResult
 from dinogen.pyramid import Pyramid
 
@@ -68,60 +69,101 @@ def squared_distances(h: Tensor, p: Tensor) -> Tensor:
     return squares.baddbmm_(h, p.transpose(1, 2), alpha=-2).clamp_(min=0)
 
 
-def transport_targets(cost: Tensor, epsilon: Tensor, iterations: int, targets: Tensor, rows: slice) -> Tensor:
-    """Barycentric targets under the entropic plan between uniform marginals: `[L, rows, C]`.
+def logsumexp_over_rows(x: Tensor) -> Tensor:
+    """`[L, n, M]` to `[L, 1, M]`: the logsumexp over the rows of all ranks."""
+    local = torch.logsumexp(x, dim=1, keepdim=True)
+    if world_size() == 1:
+        return local
+    highest = max_over_ranks(local)
+    return highest + sum_over_ranks((local - highest).exp()).log()
+
+
+def transport_targets(cost: Tensor, epsilon: Tensor, iterations: int, targets: Tensor) -> Tensor:
+    """Barycentric targets of this rank's rows under the entropic plan between uniform marginals: `[L, n, C]`.
 
     Sinkhorn's iteration (Peyré and Cuturi, Computational Optimal Transport, section 4.2). Its first round is done in
     the log domain. After it the rows of the plan sum to one and none of its columns to less than 1/M, so that the
-    rounds that follow only scale rows and columns, by moderate numbers, and need no exponential.
+    rounds that follow only scale rows and columns, by moderate numbers, and need no exponential. Each rank holds some
+    rows; a row's update needs nobody else, and a column's is one number from each rank.
 
     Args:
-        cost: `[L, N, M]`; infinite where a pair is forbidden.
+        cost: `[L, n, M]`, this rank's rows; infinite where a pair is forbidden.
         epsilon: `[L, 1, 1]`, the regularisation.
         iterations: rounds of column and row updates.
         targets: `[L, M, C]`.
-        rows: the rows whose targets are wanted.
     """
     logits = cost * (-1 / epsilon)
-    logits -= logits.logsumexp(dim=1, keepdim=True)
+    logits -= logsumexp_over_rows(logits)
     plan = logits.softmax(dim=2)
     row = torch.ones_like(plan[:, :, :1])
     column = torch.ones_like(targets[:, :, :1])
-    mass = plan.shape[1] / plan.shape[2]  # of a column when each row has one
+    mass = world_size() * plan.shape[1] / plan.shape[2]  # of a column when each row has one
     for _ in range(iterations - 1):
-        column = torch.bmm(plan.transpose(1, 2), row).reciprocal_() * mass
+        column = sum_over_ranks(torch.bmm(plan.transpose(1, 2), row)).reciprocal_() * mass
         row = torch.bmm(plan, column).reciprocal_()
-    return torch.bmm(plan[:, rows], column * targets).mul_(row[:, rows])
+    return torch.bmm(plan, column * targets).mul_(row)
 
 
 @dataclass
 class Transport:
-    """Costs from h to one set of targets, and the barycentric targets under them."""
+    """Costs from this rank's h to one set of targets, and the barycentric targets under them.
+
+    Args:
+        cost: `[L, n, M]`.
+        targets: `[L, M, C]`.
+        deviation: `[L, 1, 1]`, standard deviation of the allowed costs of all ranks.
+        distance: `[L]`, mean distance over the allowed pairs of all ranks.
+        check: not finite where one of this rank's costs is not.
+    """
 
     cost: Tensor
     targets: Tensor
-    deviation: Tensor  # [L, 1, 1] standard deviation of the allowed costs
-    distance: Tensor  # [L] mean distance over the allowed pairs
+    deviation: Tensor
+    distance: Tensor
+    check: Tensor
 
     @classmethod
     def between(cls, h: Tensor, targets: Tensor, mask_diagonal: bool = False) -> "Transport":
+        """From `[L, n, C]` to `[L, M, C]`; `mask_diagonal`: the targets are all ranks' h, none may become itself."""
         cost = squared_distances(h, targets)
-        forbidden = cost.shape[1] if mask_diagonal else 0
-        count = cost[0].numel() - forbidden
+        count = world_size() * cost[0].numel()
+        itself = cost.diagonal(offset=rank() * cost.shape[1], dim1=1, dim2=2)
         if mask_diagonal:
-            cost.diagonal(dim1=1, dim2=2).zero_()
-        mean = cost.sum(dim=(1, 2), keepdim=True) / count
-        squares = torch.linalg.vector_norm(cost, dim=(1, 2), keepdim=True).square() / count
-        deviation = (squares - mean.square()).clamp(min=0).sqrt()
-        distance = cost.sqrt().sum(dim=(1, 2)) / count
+            itself.zero_()
+            count -= cost.shape[2]
+        local = torch.stack([cost.sum(dim=(1, 2)), cost.sqrt().sum(dim=(1, 2))])
+        mean, distance = sum_over_ranks(local) / count
         if mask_diagonal:
-            cost.diagonal(dim1=1, dim2=2).fill_(math.inf)
-        return cls(cost, targets, deviation, distance)
+            itself.copy_(mean[:, None])
+        squares = (cost - mean[:, None, None]).square_().sum(dim=(1, 2), keepdim=True)
+        deviation = (sum_over_ranks(squares) / count).sqrt()
+        if mask_diagonal:
+            itself.fill_(math.inf)
+        return cls(cost, targets, deviation, distance, check=local.sum())
 
-    def barycentric(self, temperature: float, iterations: int, rows: slice) -> Tensor:
-        """T(h) for this rank's rows: `[L, N, C]`."""
+    def barycentric(self, temperature: float, iterations: int) -> Tensor:
+        """T(h): `[L, n, C]`."""
         epsilon = (temperature * self.deviation).clamp(min=SMALLEST_EPSILON)
-        return transport_targets(self.cost, epsilon, iterations, self.targets, rows)
+        return transport_targets(self.cost, epsilon, iterations, self.targets)
+
+
+class Drift(NamedTuple):
+    """Where every feature of one width should move.
+
+    Args:
+        displacement: `[L, n, C]`, the drift V of this rank's features, for features times `scale`.
+        scale: `[maps]`, makes the mean distance of each map √C.
+        norms: `[maps]`, the RMS of V on each map before it was normalised.
+        spread: `[maps]`, mean distance among generated features over that to real ones (near 1 when they agree, near 0
+            when the generator has collapsed).
+        checks: as in `ObjectiveResult`.
+    """
+
+    displacement: Tensor
+    scale: Tensor
+    norms: Tensor
+    spread: Tensor
+    checks: dict[str, Tensor]
 
 
 class SinkhornDrift:
@@ -139,70 +181,58 @@ class SinkhornDrift:
     def __call__(self, generated: Pyramid, real: Pyramid, other: Pyramid | None = None) -> ObjectiveResult:
         """See `Objective`. Without `other` the samples repel each other, none itself."""
         losses, statistics = [], {}
+        checks: dict[str, Tensor] = {}
         others = group_by_width(other) if other is not None else [None] * len(generated)
         for h, p, q in zip(group_by_width(generated), group_by_width(real), others):
-            loss, of_maps = self.drift_loss(h, p, q)
-            losses.append(loss)
-            statistics |= of_maps
-        return ObjectiveResult(loss=torch.cat(losses).mean(), statistics=statistics)
-
-    def drift_loss(self, h: Problems, p: Problems, q: Problems | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss of each map of one width, and their raw displacement norms."""
-        drift, scale, norms, spread = self.drift(h, p, q)
-        scaled = h.features * scale[h.map_of][:, None, None]
-        target = (scaled + drift).detach()
-        per_problem = (scaled - target).square().mean(dim=(1, 2))
-        statistics = {f"displacement/{name}": norm for name, norm in zip(h.names, norms)}
-        statistics |= {f"spread/{name}": ratio for name, ratio in zip(h.names, spread)}
-        return h.mean_per_map(per_problem), statistics
+            drift = self.drift(h, p, q)
+            losses.append(drift_loss(h, drift))
+            statistics |= {f"displacement/{name}": norm for name, norm in zip(h.names, drift.norms)}
+            statistics |= {f"spread/{name}": ratio for name, ratio in zip(h.names, drift.spread)}
+            checks = {name: value + checks.get(name, 0) for name, value in drift.checks.items()}
+        return ObjectiveResult(loss=torch.cat(losses).mean(), statistics=statistics, checks=checks)
 
     @torch.no_grad()
     @torch.autocast("cuda", enabled=False)
     @torch.autocast("cpu", enabled=False)
-    def drift(self, h: Problems, p: Problems, q: Problems | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Where every feature should move.
-
-        Returns:
-            The drift V `[L, N, C]` of this rank's features, for features times scale; the scale of each map,
-            which makes the mean distance √C; the RMS of V on each map before it was normalised; and on each map
-            the mean distance among generated features over that to real ones (near 1 when they agree, near 0
-            when the generator has collapsed).
-        """
-        local = h.features.float()
-        rows = slice(rank() * local.shape[1], (rank() + 1) * local.shape[1])
+    def drift(self, h: Problems, p: Problems, q: Problems | None) -> Drift:
+        """Where every feature should move, in float32 whatever the mixed precision."""
         # Distances do not depend on the origin, and near it their rounding errors are smallest.
-        origin = gather_rows(p.features.float(), dim=1).mean(dim=1, keepdim=True)
-        h_all = gather_rows(local, dim=1) - origin
-        to_real = Transport.between(h_all, gather_rows(p.features.float(), dim=1) - origin)
-        if q is None:
-            to_generated = Transport.between(h_all, h_all, mask_diagonal=True)
-        else:
-            to_generated = Transport.between(h_all, gather_rows(q.features.float(), dim=1) - origin)
+        real = gather_rows(p.features.float(), dim=1)
+        origin = real.mean(dim=1, keepdim=True)
+        local = h.features.float() - origin
+        to_real = Transport.between(local, real - origin)
+        among = h if q is None else q
+        to_generated = Transport.between(local, gather_rows(among.features.float(), dim=1) - origin, q is None)
 
         width = local.shape[2]
         distance = h.mean_per_map((to_real.distance + to_generated.distance) / 2)
         scale = math.sqrt(width) / distance.clamp(min=SMALLEST_RMS)
-        drift = torch.zeros_like(local)
+        total = torch.zeros_like(local)
         norms = torch.zeros_like(scale)
         for temperature in self.temperatures:
-            displacement = self.displacement(to_real, to_generated, scale[h.map_of], temperature, rows)
+            displacement = self.displacement(to_real, to_generated, scale[h.map_of], temperature)
             mean_square = sum_over_ranks(h.mean_per_map(displacement.square().mean(dim=(1, 2)))) / world_size()
             rms = mean_square.sqrt()
-            drift += displacement / rms.clamp(min=SMALLEST_RMS)[h.map_of][:, None, None]
+            total += displacement / rms.clamp(min=SMALLEST_RMS)[h.map_of][:, None, None]
             norms += rms * scale / len(self.temperatures)
         spread = h.mean_per_map(to_generated.distance) / h.mean_per_map(to_real.distance).clamp(min=SMALLEST_RMS)
-        return drift, scale, norms, spread
+        checks = {"the transport's costs": to_real.check + to_generated.check, "the drift": total.sum()}
+        return Drift(total, scale, norms, spread, checks)
 
-    def displacement(
-        self, to_real: Transport, to_generated: Transport, scale: Tensor, temperature: float, rows: slice
-    ) -> Tensor:
-        """Towards the real targets and away from the generated ones, not yet normalised: `[L, rows, C]`.
+    def displacement(self, to_real: Transport, to_generated: Transport, scale: Tensor, temperature: float) -> Tensor:
+        """Towards the real targets and away from the generated ones, not yet normalised: `[L, n, C]`.
 
         Args:
-            to_real, to_generated: from all h.
+            to_real, to_generated: from this rank's h.
             scale: `[L]`, makes each map's mean distance √C; this field needs none.
             temperature: one of the objective's.
-            rows: this rank's.
         """
-        displacement = to_real.barycentric(temperature, self.iterations, rows)
-        return displacement.sub_(to_generated.barycentric(temperature, self.iterations, rows))
+        displacement = to_real.barycentric(temperature, self.iterations)
+        return displacement.sub_(to_generated.barycentric(temperature, self.iterations))
+
+
+def drift_loss(h: Problems, drift: Drift) -> Tensor:
+    """Mean squared distance from where the drift leads, of each map: `[maps]`, with gradient through `h` alone."""
+    scaled = h.features * drift.scale[h.map_of][:, None, None]
+    target = (scaled + drift.displacement).detach()
+    return h.mean_per_map((scaled - target).square().mean(dim=(1, 2)))

@@ -1,4 +1,4 @@
-"""An optional last phase: heads on the teacher's tokens learn to tell real from generated, and the generator to fool them.
+"""An optional last phase: heads on the teacher's tokens learn to tell real from generated, the generator to fool them.
 
 The drift makes the distribution of what the teacher sees right; heads are sharper judges of single images. They sit on
 the same frozen teacher, are small, and share the run: its clock, its checkpoints, its ranks.
@@ -84,10 +84,10 @@ class Adversary:
         parameters = list(self.heads.parameters())
         gradient = torch.cat([parameter.grad.flatten() for parameter in parameters])
         gradient = sum_over_ranks(gradient) / world_size()
+        gradient = torch.where(gradient.isfinite().all(), gradient, 0.0)  # with these betas no gradient is no step
         for parameter, part in zip(parameters, gradient.split([parameter.numel() for parameter in parameters])):
             parameter.grad.copy_(part.view_as(parameter))
-        if gradient.isfinite().all():
-            self.optimizer.step()
+        self.optimizer.step()
         return {"adversary/heads": loss, "adversary/r1": penalty}
 
     def augmented(self, images: Tensor) -> Tensor:
@@ -98,7 +98,8 @@ class Adversary:
     def tensors(self) -> dict[str, Tensor]:
         """Everything that going on needs, for a checkpoint."""
         of_heads = {HEADS + name: value for name, value in self.heads.state_dict().items()}
-        of_optimizer = {OPTIMIZER + name: value for name, value in optimizer_tensors(self.optimizer, self.heads).items()}
+        state = optimizer_tensors(self.optimizer, self.heads)
+        of_optimizer = {OPTIMIZER + name: value for name, value in state.items()}
         return of_heads | of_optimizer | {RANDOM: self.rng.get_state()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:

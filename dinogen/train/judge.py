@@ -68,7 +68,8 @@ class RunJudge:
         """This rank's samples, uint8 `[share, 3, R, R]`."""
         z = latents(SEED, rank() * self.share, self.share, generator.z_dim)
         w = styles(generator, z)
-        return torch.cat([to_uint8(generator.draw(some, stage.resolution, stage.alpha)) for some in w.split(BATCH_SIZE)])
+        drawn = [generator.draw(some, stage.resolution, stage.alpha) for some in w.split(BATCH_SIZE)]
+        return torch.cat([to_uint8(images) for images in drawn])
 
     def reals_at(self, resolution: int) -> tuple[ImageSet, ImageSet]:
         """The reference, and as many other reals; looked at once for each resolution."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dinogen.config import RunConfig
-from dinogen.data.loader import Batch
+from dinogen.data.store import Batch
 from dinogen.errors import DinogenError
 from dinogen.images import to_float
 from dinogen.objectives import ObjectiveResult
@@ -31,7 +31,9 @@ class LatePhases:
         self.config = config
         self.device = device
         self.frechet = FrechetLoss(config.objective.frechet_memory_kimg) if config.objective.frechet_weight else None
-        self.adversary = Adversary(config.adversary, spec, look, device, config.seed) if config.adversary.weight else None
+        self.adversary = None
+        if config.adversary.weight:
+            self.adversary = Adversary(config.adversary, spec, look, device, config.seed)
 
     def want_images(self, resolution: int) -> bool:
         """Whether real images are needed at a stage, beside their pyramids."""
@@ -66,7 +68,12 @@ class LatePhases:
             moments = self.frechet(generated, real)
             loss = loss + objective.frechet_weight * moments.loss
             statistics = statistics | moments.statistics
-        return ObjectiveResult(loss, statistics)
+        return ObjectiveResult(loss, statistics, result.checks)
+
+    def settle(self, keep: bool) -> None:
+        """At the end of a step: remember what it saw, or forget it where the step was skipped."""
+        if self.frechet is not None:
+            self.frechet.settle(keep)
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """What a checkpoint has to hold of them, one dict a file."""

@@ -41,7 +41,7 @@ class Monitor:
 
     def __init__(self, trainer: "Trainer"):
         self.trainer = trainer
-        self.sums: dict[str, Tensor] = {}
+        self.sums: dict[str, Tensor | float] = {}
         self.counts: dict[str, int] = {}
         self.low_diversity_since: int | None = None
         self.logged_at = (time.monotonic(), trainer.cur_nimg)
@@ -75,7 +75,7 @@ class Monitor:
         except OSError as error:
             self.bar.write(f"TensorBoard's log could not be written ({error.strerror}).", file=sys.stderr)
 
-    def record(self, statistics: dict[str, Tensor]) -> None:
+    def record(self, statistics: dict[str, Tensor | float]) -> None:
         """Add one step's statistics to the averages; nothing waits for the device."""
         for name, value in statistics.items():
             self.sums[name] = self.sums.get(name, 0) + value
@@ -86,7 +86,7 @@ class Monitor:
     def log_scalars(self, stage: Stage) -> None:
         """Write the averages since the last call; a step that was skipped has no part in them."""
         trainer, now = self.trainer, time.monotonic()
-        means = {name: (total / self.counts[name]).item() for name, total in self.sums.items()}
+        means = {name: float(total / self.counts[name]) for name, total in self.sums.items()}
         seconds, images = now - self.logged_at[0], trainer.cur_nimg - self.logged_at[1]
         self.sums, self.counts, self.logged_at = {}, {}, (now, trainer.cur_nimg)
         if self.writer is None:
@@ -106,7 +106,7 @@ class Monitor:
         self.write_scalars(scalars)
         drift = [value for name, value in means.items() if name.startswith("displacement/")]
         shown = f"drift {sum(drift) / len(drift):.3f}" if drift else f"loss {means.get('loss', math.nan):.3f}"
-        left = trainer.minutes_left
+        left = trainer.stop.minutes_left
         ending = f" stops in {left:.1f} min" if left < math.inf else ""
         self.bar.set_postfix_str(f"{stage.resolution}px alpha {stage.alpha:.2f} {shown}{ending}")
 

@@ -1,22 +1,20 @@
 """The trainer: everything a run consists of, one step of it, and the loop."""
 
-import math
-import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from itertools import islice
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from dinogen.config import RunConfig
+from dinogen.data.bank import FeatureBanks
 from dinogen.data.loader import Batch, LoaderState, ShardLoader
 from dinogen.distributed import any_rank, gather_rows
 from dinogen.errors import DinogenError
 from dinogen.files import atomic_folder
-from dinogen.images import to_float
 from dinogen.networks import Generator
-from dinogen.objectives import ObjectiveResult, make_objective
-from dinogen.pyramid import Pyramid, complete
 from dinogen.schedule import (
     Stage,
     batch_sizes_at,
@@ -27,15 +25,25 @@ from dinogen.schedule import (
     uses_stored_pyramids,
 )
 from dinogen.train import checkpoint as checkpoints
-from dinogen.train.bad_steps import BadSteps
 from dinogen.train.broadcast import from_first_rank
-from dinogen.train.building import build_generator, build_teacher, check_batches_divide, make_accelerator
+from dinogen.train.building import (
+    build_generator,
+    build_teacher,
+    check_batches,
+    compiled,
+    lay_out_like_parameters,
+    make_accelerator,
+)
+from dinogen.train.comparing import Comparer
 from dinogen.train.ema import make_ema, update_ema
+from dinogen.train.health import BadSteps, StepChecks, Verdict
 from dinogen.train.judge import make_judge
-from dinogen.train.late import LatePhases
 from dinogen.train.monitor import Monitor
+from dinogen.train.rises import RiseWatch, log_rise
 from dinogen.train.run_folder import RunFolder
-from dinogen.train.stopping import StopRequest
+from dinogen.train.start import start_from_snapshot
+from dinogen.train.stopping import TIME_IS_UP, StopRequest
+from dinogen.train.watchdog import Watchdog
 
 
 class Trainer:
@@ -50,25 +58,27 @@ class Trainer:
 
     def __init__(self, config: RunConfig):
         self.config = config
-        self.accelerator = make_accelerator(config)
+        self.accelerator = make_accelerator()
         self.device = self.accelerator.device
         self.is_main = self.accelerator.is_main_process
         self.rank = self.accelerator.process_index
         self.world_size = self.accelerator.num_processes
-        self.batch_sizes = check_batches_divide(config.train, self.world_size)
+        self.batch_sizes = check_batches(config.train, config.objective, self.world_size)
         self.folder_of_data = Path(config.data)
         self.folder = RunFolder(Path(config.output))
         self.folder.check_same_generator(config)
 
-        self.teacher = build_teacher(config.teacher, self.device, self.world_size)
-        self.objectives = {name: make_objective(config.objective, name) for name in ("paired", config.objective.name)}
-        self.late = LatePhases(config, self.teacher.spec, self.look, self.device)
-        self.judge = make_judge(config, self.look, self.device)
+        self.teacher = build_teacher(config, self.accelerator)
         network, optimizer = build_generator(config, self.device)
+        if config.train.init_from is not None and not checkpoints.list_checkpoints(self.folder.checkpoints):
+            start_from_snapshot(network, config)
         self.G_ema = make_ema(network)
+        if config.train.compile:
+            network.forward = compiled(network.forward)
         self.G, self.optimizer = self.accelerator.prepare(network, optimizer)
-        # All ranks draw the latents of the whole batch and keep their share: the run does not depend on their number.
-        self.latent_rng = torch.Generator().manual_seed(config.seed)
+        self.banks = FeatureBanks(config.objective.real_bank, config.objective.generated_bank)
+        self.comparer = Comparer(config, self.accelerator, self.G, self.teacher, self.banks)
+        self.judge = make_judge(config, self.comparer.see, self.device)
         self.cur_nimg = 0
         self.cur_step = 0
         loader_state = self.resume() or LoaderState(0, 0)
@@ -83,9 +93,13 @@ class Trainer:
         )
         for _, real_batch_size in self.batch_sizes:  # a batch beyond the data is refused now, not at a late stage
             self.loader.batches(real_batch_size, image_resolution=None)
-        self.started = time.monotonic()
         self.bad_steps = BadSteps(config.train.max_bad_steps)
-        self.stop = StopRequest()
+        self.rises = RiseWatch()
+        self.stop = StopRequest(config.train.max_minutes)
+        self.asked_to_stop = 0  # what the ranks agreed on: the highest of their requests
+        self.watchdog = Watchdog(
+            self.rank, self.world_size, config.train.rank_timeout_seconds, lambda: f"step {self.cur_step}"
+        )
 
     @property
     def network(self) -> Generator:
@@ -94,8 +108,8 @@ class Trainer:
 
     @property
     def signal_received(self) -> int | None:
-        """The signal that asked this rank to stop, if one did."""
-        return self.stop.signal
+        """The signal that asked some rank to stop, the same on all of them; None without one."""
+        return self.asked_to_stop if self.asked_to_stop > TIME_IS_UP else None
 
     @property
     def stage(self) -> Stage:
@@ -107,19 +121,18 @@ class Trainer:
         """Train until `total_kimg`, `max_minutes` or a signal; save; return the last snapshot.
 
         Raises:
-            DinogenError: too many steps were not finite, or the last checkpoint could not be written.
+            DinogenError: too many steps were not finite, another rank is gone, or the last checkpoint could not be
+                written.
         """
-        self.started = time.monotonic()
         if self.is_main:
             self.folder.prepare(self.config, self.describe_devices())
         ended = self.finished
-        with self.stop, Monitor(self) as monitor:
+        with self.stop, self.watchdog, Monitor(self) as monitor:
             while not ended:
-                for batch, stage in self.one_stage():
+                for batches, stage in self.one_stage():
                     before = self.cur_nimg
-                    monitor.record(self.train_step(batch, stage))
-                    stopping = self.minutes_left <= 0 or self.stop.signal is not None
-                    ended = any_rank(stopping, self.device) or self.finished
+                    monitor.record(self.train_step(batches, stage))
+                    ended = self.asked_to_stop > 0 or self.finished
                     if ended or self.crossed(before, self.config.train.log_kimg):
                         monitor.log_scalars(stage)
                     if ended:
@@ -130,12 +143,6 @@ class Trainer:
             if self.judge is not None:
                 monitor.write_scalars(self.judge.measure(self.G_ema, self.stage))
             return self.save_snapshot()
-
-    @property
-    def minutes_left(self) -> float:
-        """Until `max_minutes` of this launch are over."""
-        limit = self.config.train.max_minutes
-        return math.inf if limit is None else limit - (time.monotonic() - self.started) / 60
 
     @property
     def finished(self) -> bool:
@@ -155,87 +162,78 @@ class Trainer:
         """Whether the clock has just passed a multiple of so many kimg."""
         return int(before / (kimg * 1000)) != int(self.cur_nimg / (kimg * 1000))
 
-    def one_stage(self) -> Iterator[tuple[Batch, Stage]]:
-        """Batches, until the resolution changes."""
+    def one_stage(self) -> Iterator[tuple[list[Batch], Stage]]:
+        """The batches of one step after the other, until the resolution changes."""
         resolution = self.stage.resolution
         stored = uses_stored_pyramids(resolution, self.teacher.spec.input_size, self.config.train)
         batches = self.loader.batches(
             batch_sizes_at(resolution, self.config.train)[1],
-            image_resolution=None if stored and not self.late.want_images(resolution) else resolution,
+            image_resolution=None if stored and not self.comparer.late.want_images(resolution) else resolution,
             pyramid=stored,
         )
-        for batch in batches:
-            yield batch, self.stage
-            if self.stage.resolution != resolution:
-                return
+        while self.stage.resolution == resolution:
+            yield list(islice(batches, self.config.train.gradient_accumulation_steps)), self.stage
 
     # ---- one step
 
-    def train_step(self, batch: Batch, stage: Stage) -> dict[str, Tensor]:
-        """Draw, look, compare, learn. Returns scalars to log, still on the device."""
+    def train_step(self, batches: list[Batch], stage: Stage) -> dict[str, Tensor | float]:
+        """Draw, look, compare, learn. Returns scalars to log, some still on the device; none if it was skipped.
+
+        Args:
+            batches: this rank's shares; their gradients are averaged.
+            stage: of all of them: the clock moves when the step is done.
+        """
         train = self.config.train
         batch_size, real_batch_size = batch_sizes_at(stage.resolution, train)
+        nimg = real_batch_size * len(batches)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(self.cur_nimg, train)
-        with self.accelerator.accumulate(self.G):
-            result = self.compare(batch, stage, batch_size)
-            self.accelerator.backward(result.loss)
-            statistics = {"loss": result.loss.detach(), **result.statistics}
-            learned = self.learn() if self.accelerator.sync_gradients else None
-        self.cur_nimg += real_batch_size
-        self.cur_step += 1
-        if learned is None:
-            return statistics
-        if not learned.isfinite():
-            self.accelerator.print(self.bad_steps.note(self.cur_step, statistics))
-            return {}
-        self.bad_steps.forget()
-        nimg = real_batch_size * train.gradient_accumulation_steps
-        update_ema(self.G_ema, self.network, ema_beta(self.cur_nimg, nimg, train))
-        return statistics | {"gradient_norm": learned}
-
-    def learn(self) -> Tensor:
-        """Clip the gradient and take a step, unless the gradient is not finite; returns its norm.
-
-        The ranks' gradients have been averaged by now, so that all of them see the same norm and skip the same steps.
-        """
-        norm = self.accelerator.clip_grad_norm_(self.network.parameters(), self.config.train.clip_grad_norm).detach()
-        # A gradient scaler (fp16) skips by itself, and has to be stepped to lower its scale.
-        if norm.isfinite() or self.accelerator.scaler is not None:
-            self.optimizer.step()
-        self.optimizer.zero_grad()
-        return norm
-
-    def compare(self, batch: Batch, stage: Stage, batch_size: int) -> ObjectiveResult:
-        """The objective's verdict on freshly drawn images."""
         objective = objective_at(self.cur_nimg, self.config.objective)
-        real = self.real_pyramid(batch)
-        images = self.G(self.latents(batch_size), stage.resolution, stage.alpha)
-        generated = self.look(images)
-        other = None
-        if objective != "paired" and self.config.objective.self_term == "independent":
-            with torch.no_grad():
-                other = self.look(self.network(self.latents(batch_size), stage.resolution, stage.alpha))
-        result = self.objectives[objective](generated, real, other)
-        return self.late.join(result, generated, real, images, batch, self.cur_nimg)
+        self.banks.enter_stage(stage.resolution)
+        checks, losses, statistics = StepChecks(), [], []
+        for number, batch in enumerate(batches, 1):
+            with nullcontext() if number == len(batches) else self.accelerator.no_sync(self.G):
+                result = self.comparer.compare(batch, stage, objective, checks, self.cur_nimg)
+                self.accelerator.backward(result.loss / len(batches))
+            losses.append(result.loss.detach())
+            statistics.append(result.statistics)
+        # The ranks' gradients have been averaged by now: all of them see the same norm.
+        norm = self.accelerator.clip_grad_norm_(self.network.parameters(), train.clip_grad_norm).detach()
+        checks.look("the gradient", [norm])
+        verdict = checks.verdict(torch.stack(losses).mean(), norm, self.stop.code)
+        self.asked_to_stop = verdict.stop
+        self.learn(verdict)
+        self.cur_nimg += nimg
+        self.cur_step += 1
+        self.banks.settle(keep=verdict.fault is None)
+        self.comparer.late.settle(keep=verdict.fault is None)
+        if verdict.fault is not None:
+            return {}
+        update_ema(self.G_ema, self.network, ema_beta(self.cur_nimg, nimg, train))
+        if rise := self.rises.note((stage.resolution, objective), verdict):
+            log_rise(self.folder.root, self.cur_nimg, rise, [key for batch in batches for key in batch.keys])
+        means = {name: torch.stack([each[name] for each in statistics]).mean() for name in statistics[0]}
+        return means | {"loss": verdict.loss, "gradient_norm": verdict.gradient_norm}
 
-    def look(self, images: Tensor) -> Pyramid:
-        """What the teacher sees, in the precision of training; a collective where it is sharded."""
-        with self.accelerator.autocast():
-            return self.teacher(images)
+    def learn(self, verdict: Verdict) -> None:
+        """Take a step, unless something was not finite; all ranks decide alike.
 
-    def latents(self, batch_size: int) -> Tensor:
-        """This rank's share of the whole batch's latents, `[batch_size / ranks, z_dim]`."""
-        z = torch.randn(batch_size, self.config.generator.z_dim, generator=self.latent_rng)
-        return z.chunk(self.world_size)[self.rank].to(self.device)
-
-    @torch.no_grad()
-    def real_pyramid(self, batch: Batch) -> Pyramid:
-        """The reals' pyramid: as stored, or computed from crops that are as coarse as the stage's images."""
-        if batch.pyramid is not None:
-            stored = {name: level.to(self.device, non_blocking=True) for name, level in batch.pyramid.items()}
-            return complete(stored, self.teacher.spec)
-        return self.look(to_float(batch.images.to(self.device, non_blocking=True)))
+        Raises:
+            DinogenError: too many steps in a row were not finite.
+        """
+        scaler = self.accelerator.scaler
+        if verdict.fault is None:
+            self.optimizer.step()
+        elif scaler is not None:
+            scaler.update()  # lowers the scale
+        self.optimizer.zero_grad()
+        if verdict.fault is None:
+            self.bad_steps.forget()
+        elif scaler is not None and verdict.scale_only and scaler.get_scale() >= 1:
+            self.accelerator.print(f"\nStep {self.cur_step} skipped: fp16's scale was too high, now {scaler.get_scale():g}.")
+        else:
+            self.accelerator.print(f"\nStep {self.cur_step} skipped: not finite first on {verdict.fault}.")
+            self.bad_steps.note(verdict.fault)
 
     # ---- saving and going on
 
@@ -264,9 +262,10 @@ class Trainer:
     def save(self) -> None:
         """Write a checkpoint."""
         random_states = gather_rows(checkpoints.random_states(self.device)[None].to(self.device)).cpu()
-        self.on_main(lambda: self.write_checkpoint(random_states))
+        banks = self.banks.gathered()
+        self.on_main(lambda: self.write_checkpoint(random_states, banks))
 
-    def write_checkpoint(self, random_states: Tensor) -> None:
+    def write_checkpoint(self, random_states: Tensor, banks: dict[str, Tensor]) -> None:
         scaler = self.accelerator.scaler
         checkpoints.save_checkpoint(
             self.folder.checkpoints,
@@ -275,15 +274,15 @@ class Trainer:
                 "generator": self.network.state_dict(),
                 "ema": self.G_ema.state_dict(),
                 "optimizer": checkpoints.optimizer_tensors(self.optimizer.optimizer, self.network),
-                "random": {"latents": self.latent_rng.get_state(), "ranks": random_states},
-                **self.late.tensors(),
-                "banks": {},
+                "random": {"latents": self.comparer.latent_rng.get_state(), "ranks": random_states},
+                "banks": banks,
+                **self.comparer.late.tensors(),
             },
             state={
                 "cur_step": self.cur_step,
                 "loader": vars(self.loader.state),
                 "world_size": self.world_size,
-                "bank_resolution": None,
+                "bank_resolution": self.banks.resolution,
                 "scaler": scaler.state_dict() if scaler is not None else None,
             },
             keep=self.config.train.keep_checkpoints,
@@ -300,8 +299,10 @@ class Trainer:
         self.network.load_state_dict(tensors["generator"])
         self.G_ema.load_state_dict(tensors["ema"])
         checkpoints.restore_optimizer(self.optimizer.optimizer, self.network, tensors["optimizer"])
-        self.latent_rng.set_state(tensors["random"]["latents"])
-        self.late.restore(tensors)
+        lay_out_like_parameters(self.optimizer.optimizer)
+        self.banks.restore(tensors.get("banks", {}), state.get("bank_resolution"), self.device)
+        self.comparer.latent_rng.set_state(tensors["random"]["latents"])
+        self.comparer.late.restore(tensors)
         if state["world_size"] == self.world_size:
             checkpoints.restore_random_states(tensors["random"]["ranks"][self.rank], self.device)
         if self.accelerator.scaler is not None and state["scaler"]:

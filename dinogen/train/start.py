@@ -1,0 +1,35 @@
+"""Starting a new run from somebody's snapshot instead of from random weights."""
+
+from dinogen.config import RunConfig
+from dinogen.errors import DinogenError, UsageError
+from dinogen.networks import Generator
+from dinogen.sample import load_generator
+
+
+def start_from_snapshot(network: Generator, config: RunConfig) -> None:
+    """Give a new generator the weights that `train.init_from` names.
+
+    Args:
+        network: of the sizes that the config says.
+        config: of the run.
+
+    Raises:
+        UsageError, DinogenError: nothing to open there, a generator of other sizes, or one that does not yet draw
+            at the resolution at which the run starts.
+    """
+    source = str(config.train.init_from)
+    snapshot = load_generator(source)
+    if snapshot.trained_resolution < config.schedule.start_resolution:
+        raise UsageError(
+            f"train.init_from {source} draws {snapshot.trained_resolution}×{snapshot.trained_resolution}; finer blocks "
+            f"are not trained yet: take schedule.start_resolution {snapshot.trained_resolution}"
+        )
+    weights, wanted = snapshot.state_dict(), network.state_dict()
+    for name in sorted(weights.keys() | wanted.keys()):
+        shapes = [tuple(values[name].shape) if name in values else None for values in (weights, wanted)]
+        if shapes[0] != shapes[1]:
+            raise DinogenError(
+                f"train.init_from {source}: {name} is {shapes[0]} there and {shapes[1]} by this config; give the "
+                "generator.* keys that are in its config.json"
+            )
+    network.load_state_dict(weights)

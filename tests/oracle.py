@@ -1,0 +1,59 @@
+"""Started by tests on several ranks: the loss and the generator's gradient of single steps, for each way to train.
+
+    python oracle.py DATA OUTPUT RESULT.safetensors WAY…
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from dinogen.train.trainer import Trainer
+from launch.train import build_parser, make_config
+
+WAYS = {
+    "masked": ["--objective.temperatures=[0.05,0.2]"],
+    "independent": ["--objective.self_term=independent"],
+    "banks": ["--objective.self_term=independent", "--objective.real_bank=32", "--objective.generated_bank=16"],
+    "kernel": ["--objective.name=kernel", "--objective.frechet_weight=1"],
+    "paired": ["--objective.name=paired"],
+    "accumulated": ["--train.gradient_accumulation_steps=2"],
+}
+COMMON = [
+    "--generator.channel_base=256", "--generator.channel_max=32", "--generator.z_dim=16", "--generator.w_dim=16",
+    "--train.batch_size=8", "--train.real_batch_size=20", "--schedule.start_resolution=32",
+    # The weights stay, so that the third step compares with full banks and still with the same weights.
+    "--train.learning_rate=1e-30", "--train.clip_grad_norm=1e9",
+]  # fmt: skip
+
+
+def main(data: str, output: str, result: str, *ways: str) -> None:
+    found = {}
+    for way in ways:
+        for shard in ("none", "fsdp"):
+            parser = build_parser()
+            flags = ["--data", data, "--output", f"{output}/{way}-{shard}", f"--teacher.shard={shard}", *COMMON, *WAYS[way]]
+            trainer = Trainer(make_config(parser, parser.parse_args(flags)))
+            gradient = {}
+
+            def keep(verdict, trainer=trainer, gradient=gradient):
+                gradient.update({name: p.grad.clone() for name, p in trainer.network.named_parameters()})
+                trainer.optimizer.zero_grad()
+
+            trainer.learn = keep
+            steps = trainer.one_stage()
+            for _ in range(3):
+                scalars = trainer.train_step(*next(steps))
+            key = f"{way}-{shard}"
+            found[f"{key}/loss"] = torch.tensor(scalars["loss"], dtype=torch.float64)
+            found[f"{key}/gradient"] = torch.cat([gradient[name].flatten() for name in sorted(gradient)])
+            parameters = [getattr(p, "to_local", lambda p=p: p)() for p in trainer.teacher.parameters()]
+            found[f"{key}/teacher_bytes"] = torch.tensor(sum(p.numel() * p.element_size() for p in parameters))
+    if trainer.is_main:
+        save_file(found, result)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+    main(*sys.argv[1:])

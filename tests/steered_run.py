@@ -1,0 +1,109 @@
+"""Started by tests, on one rank or several: trains as launch.train does, but stops, hangs or breaks where a plan says.
+
+    python steered_run.py PLAN.json FLAGS…
+
+The plan's keys, all optional: `record` (a folder: each rank writes a line for each step, and its state at the end),
+`stop_at` (a step after which SIGTERM comes, to `stop_rank`; `stop_within`: while that step computes), `hang` (`rank`,
+`step`), `hang_seconds`, `poison` (a list of `rank`, `step`, `where`), `precision_of_solve` (record it).
+"""
+
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from dinogen.objectives import sinkhorn
+from dinogen.train import trainer as training
+from dinogen.train import watchdog
+from launch.train import main
+
+PLAN: dict = {}
+
+
+def digest(tensors: dict[str, Tensor]) -> str:
+    text = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        text.update(name.encode() + value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return text.hexdigest()
+
+
+def state_of(trainer: training.Trainer) -> dict[str, str]:
+    """Digests of all that a skipped step must leave alone."""
+    moments = {
+        f"{number}/{key}": value
+        for number, state in enumerate(trainer.optimizer.optimizer.state.values())
+        for key, value in state.items()
+    }
+    return {
+        "generator": digest(trainer.network.state_dict()),
+        "ema": digest(trainer.G_ema.state_dict()),
+        "optimizer": digest(moments),
+        "banks": digest(trainer.banks.gathered()),
+    }
+
+
+def not_a_number(module: nn.Module, inputs: tuple, output: object) -> object:
+    """A forward hook: one number of the output becomes NaN."""
+    if isinstance(output, Tensor):
+        output = output.clone()
+        output.view(-1)[0] = float("nan")
+        return output
+    return {name: not_a_number(module, inputs, level) for name, level in output.items()}
+
+
+class Steered(training.Trainer):
+    def train_step(self, batches, stage):
+        step = self.cur_step
+        if self.mine("hang", step):
+            time.sleep(3600)
+        handles, costs = [], sinkhorn.squared_distances
+        for poison in PLAN.get("poison", []):
+            if poison["step"] == step and poison["rank"] == self.rank:
+                if poison["where"] == "cost":
+                    sinkhorn.squared_distances = lambda h, p: costs(h, p).index_fill_(2, torch.tensor([0]), torch.nan)
+                else:
+                    module = {"images": self.network, "features": self.teacher}[poison["where"]]
+                    handles.append(module.register_forward_hook(not_a_number))
+        stopping = PLAN.get("stop_at") == step and PLAN.get("stop_rank", 0) == self.rank
+        if stopping and PLAN.get("stop_within"):
+            handles.append(self.teacher.register_forward_hook(lambda *_: os.kill(os.getpid(), signal.SIGTERM)))
+        scalars = super().train_step(batches, stage)
+        if stopping and not PLAN.get("stop_within"):
+            os.kill(os.getpid(), signal.SIGTERM)
+        sinkhorn.squared_distances = costs
+        for handle in handles:
+            handle.remove()
+        self.record(step, stage, batches, scalars)
+        return scalars
+
+    def mine(self, key: str, step: int) -> bool:
+        return PLAN.get(key) == {"rank": self.rank, "step": step}
+
+    def record(self, step, stage, batches, scalars) -> None:
+        if "record" not in PLAN:
+            return
+        line = {
+            "step": step,
+            "resolution": stage.resolution,
+            "alpha": stage.alpha,
+            "keys": [key for batch in batches for key in batch.keys],
+            "position": self.loader.state.position,
+            "scalars": {name: float(value) for name, value in scalars.items()},
+            "state": state_of(self) if PLAN.get("states") else None,
+        }
+        with open(Path(PLAN["record"]) / f"rank{self.rank}.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+if __name__ == "__main__":
+    PLAN = json.loads(Path(sys.argv[1]).read_text())
+    torch.use_deterministic_algorithms(True)
+    watchdog.HANG_SECONDS = PLAN.get("hang_seconds", watchdog.HANG_SECONDS)
+    training.Trainer = Steered
+    sys.exit(main(sys.argv[2:]))

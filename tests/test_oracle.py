@@ -1,0 +1,43 @@
+"""Several ranks must do what one process with the whole batch does."""
+
+from pathlib import Path
+
+import oracle
+import pytest
+from ranks import ROOT, torchrun
+from safetensors.torch import load_file
+from torch import Tensor
+
+TOLERANCE = 1e-5  # of the norm
+
+
+def found_by(ranks: int, ways: list[str], data: Path, folder: Path) -> dict[str, Tensor]:
+    """What so many ranks found, a loss and a gradient for each way to train."""
+    result = folder / f"{ranks}.safetensors"
+    arguments = [str(data), str(folder / f"runs{ranks}"), str(result), *ways]
+    if ranks == 1:
+        oracle.main(*arguments)
+    else:
+        torchrun(ranks, ROOT / "tests" / "oracle.py", *arguments)
+    return load_file(result)
+
+
+@pytest.mark.parametrize(
+    ("ways", "counts"), [(["masked", "paired"], [2]), pytest.param([*oracle.WAYS], [2, 4], marks=pytest.mark.slow)]
+)
+def test_loss_and_gradient_are_those_of_one_process(shards32, tmp_path, ways, counts):
+    alone = found_by(1, ways, shards32, tmp_path)
+    for ranks in counts:
+        together = found_by(ranks, ways, shards32, tmp_path)
+        for way in ways:
+            for shard in ("none", "fsdp"):
+                for key in ("loss", "gradient"):
+                    expected = alone[f"{way}-none/{key}"].double()
+                    error = (together[f"{way}-{shard}/{key}"].double() - expected).norm() / expected.norm()
+                    assert error < TOLERANCE, f"{way}, {shard}, {ranks} ranks: {key} differs by {error:.1e}"
+        whole, part = (float(together[f"masked-{shard}/teacher_bytes"]) for shard in ("none", "fsdp"))
+        assert part / whole == pytest.approx(1 / ranks, rel=0.05), "each rank holds its share of the sharded teacher"
+    gradients = [alone[f"{way}-none/gradient"] for way in ways]
+    for i, one in enumerate(gradients):
+        for other in gradients[:i]:
+            assert (one - other).norm() > 0.01 * one.norm(), "the ways to train are different"
