@@ -17,7 +17,7 @@ from small_checkpoint import EXPECTED, LEVELS, STATE, contents, names, save
 
 from dinogen.errors import DinogenError
 from dinogen.tensor_files import MOST_JSON_BYTES
-from dinogen.train.checkpoint import load_newest, save_checkpoint
+from dinogen.train.checkpoint import load_newest, restore_random_states, save_checkpoint
 from dinogen.train.checkpoint_read import digest_of, fingerprint
 from dinogen.train.run_folder import RunFolder
 from launch.train import main
@@ -68,6 +68,17 @@ def test_a_state_that_could_not_be_read_back_is_not_written(tmp_path):
     with pytest.raises(DinogenError, match="'bank' is unknown"):
         save_checkpoint(tmp_path, 8, contents(), STATE | {"bank": 3})
     assert not list(tmp_path.iterdir())
+
+
+def test_every_rank_gets_its_own_random_state_back(tmp_path):
+    device, states = torch.device("cpu"), [torch.Generator().manual_seed(seed).get_state() for seed in range(3)]
+    random = {"latents": torch.get_rng_state(), "ranks": torch.stack(states)}
+    save_checkpoint(tmp_path, 8, contents() | {"random": random}, STATE | {"world_size": 3})
+    _, tensors, _ = load_newest(tmp_path, EXPECTED)
+    for rank, state in enumerate(states):
+        with torch.random.fork_rng():
+            restore_random_states(tensors["random"]["ranks"][rank], device)
+            assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_banks_of_any_number_of_batches_come_back(tmp_path):

@@ -216,9 +216,9 @@ def restore_random_states(row: Tensor, device: torch.device) -> None:
         DinogenError: the CUDA part is not one of this device's.
     """
     cpu_bytes = len(torch.get_rng_state())
-    torch.set_rng_state(row[:cpu_bytes].cpu())
+    torch.set_rng_state(row[:cpu_bytes].cpu().clone())  # a part of a tensor crashes torch
     if device.type == "cuda" and len(row) > cpu_bytes:
         try:
-            torch.cuda.set_rng_state(row[cpu_bytes:].cpu(), device)
+            torch.cuda.set_rng_state(row[cpu_bytes:].cpu().clone(), device)
         except RuntimeError as error:
             raise DinogenError(f"random.safetensors: no state of {device} ({first_line(error)})") from error

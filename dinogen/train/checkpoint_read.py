@@ -97,7 +97,7 @@ def check_random_states(file: Path, tensors: Mapping[str, Tensor], world_size: i
         raise DamagedFile(f"{file}: {len(states) - 1} ranks' random states instead of {world_size}")
     try:
         for state in states:
-            torch.Generator().set_state(state[: len(tensors["latents"])])
+            torch.Generator().set_state(state[: len(tensors["latents"])].clone())  # a part of a tensor crashes torch
     except RuntimeError as error:
         raise DamagedFile(f"{file}: no random state ({first_line(error)})") from error
 
