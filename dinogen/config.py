@@ -31,6 +31,10 @@ class TeacherConfig:
     dtype: Literal["auto", "fp32", "bf16"] = "auto"
     activation_checkpointing: bool = False
 
+    def of_spec(self) -> dict:
+        """The part that decides the numbers in a pyramid, as `make_teacher` takes it."""
+        return {key: getattr(self, key) for key in ("name", "input_size", "layers", "levels", "fine_layers")}
+
 
 @dataclass
 class GeneratorConfig:

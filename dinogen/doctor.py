@@ -211,9 +211,7 @@ def examine_data(data: str, teacher: TeacherConfig | None) -> Iterator[Finding]:
             for record in manifest.shards:
                 check_file(folder.path / record.name, record, "size")
         if teacher is not None:
-            settings = vars(teacher).copy()
-            settings.pop("shard")
-            spec = make_teacher(**settings).spec
+            spec = make_teacher(**teacher.of_spec()).spec
             check_spec(folder, manifest.spec, spec)
             yield Finding("ok", f"{data}: packed with the config's teacher ({spec.fingerprint})")
     except DinogenError as error:

@@ -58,20 +58,19 @@ def check_batches(train: TrainConfig, objective: ObjectiveConfig, world_size: in
 
 def build_teacher(config: RunConfig, accelerator: Accelerator) -> Teacher:
     """The frozen teacher on the device, its parameters split over the ranks where the config wants that."""
-    settings = vars(config.teacher).copy()
-    shard, dtype, recompute = (settings.pop(key) for key in ("shard", "dtype", "activation_checkpointing"))
-    teacher = make_teacher(**settings)
-    if dtype == "bf16" or (dtype == "auto" and prefers_bf16(accelerator)):
+    settings = config.teacher
+    teacher = make_teacher(**settings.of_spec())
+    if settings.dtype == "bf16" or (settings.dtype == "auto" and prefers_bf16(accelerator)):
         teacher.model.to(torch.bfloat16)
     teacher.to(accelerator.device)
     for layer in teacher.model.encoder.layer:
         # Not the whole model: its hooks, which collect the layers' outputs, cannot be compiled.
         if config.train.compile:
             layer.forward = compiled(layer.forward)
-        if recompute:
+        if settings.activation_checkpointing:
             layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
     ranks = accelerator.num_processes
-    if wants_sharding(teacher, shard, ranks) and ranks > 1:
+    if wants_sharding(teacher, settings.shard, ranks) and ranks > 1:
         shard_teacher(teacher, init_device_mesh(accelerator.device.type, (ranks,)))
     return teacher
 
