@@ -8,8 +8,9 @@ from torch import Tensor
 
 Value = TypeVar("Value")
 
-# How many exchanges this rank has entered. All ranks enter the same ones, so the lowest count is where a rank hangs.
-exchanges = 0
+# How many milestones this rank has passed: exchanges that it entered, parts of a step that it did. All ranks pass the
+# same ones, so one that hangs has passed fewer than those that wait for it.
+milestones = 0
 
 
 def world_size() -> int:
@@ -20,13 +21,16 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def pass_milestone() -> None:
+    """Note that this rank's main thread has come further."""
+    global milestones
+    milestones += 1
+
+
 def entering_exchange() -> bool:
-    """Count the exchange that follows; False with one process, which has nobody to exchange with."""
-    global exchanges
-    if world_size() == 1:
-        return False
-    exchanges += 1
-    return True
+    """Whether there is anybody to exchange with; a milestone."""
+    pass_milestone()
+    return world_size() > 1
 
 
 def gather_rows(x: Tensor, dim: int = 0) -> Tensor:

@@ -3,8 +3,9 @@
     python steered_run.py PLAN.json FLAGS…
 
 The plan's keys, all optional: `record` (a folder: each rank writes a line for each step, and its state at the end),
-`stop_at` (a step after which SIGTERM comes, to `stop_rank`; `stop_within`: while that step computes), `hang` (`rank`,
-`step`), `hang_seconds`, `poison` (a list of `rank`, `step`, `where`), `precision_of_solve` (record it).
+`stop_at` (a step after which SIGTERM comes, to `stop_rank`; `stop_within`: while that step computes), `hang`, `fail`
+(`rank`, `step`), `busy` (`rank`, `step`, `seconds`), `hang_seconds`, `poison` (a list of `rank`, `step`, `where`),
+`states` (record digests of the state after each step).
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from dinogen.errors import DinogenError
 from dinogen.objectives import sinkhorn
 from dinogen.train import trainer as training
 from dinogen.train import watchdog
@@ -57,11 +59,22 @@ def not_a_number(module: nn.Module, inputs: tuple, output: object) -> object:
     return {name: not_a_number(module, inputs, level) for name, level in output.items()}
 
 
+def work_for(seconds: float) -> None:
+    """Keep the interpreter busy, as a long compilation does."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        sum(range(1000))
+
+
 class Steered(training.Trainer):
     def train_step(self, batches, stage):
         step = self.cur_step
-        if self.mine("hang", step):
+        if self.due("hang", step):
             time.sleep(3600)
+        if self.due("fail", step):
+            raise DinogenError("no photo of a cat")
+        if self.due("busy", step):
+            work_for(PLAN["busy"]["seconds"])
         handles, costs = [], sinkhorn.squared_distances
         for poison in PLAN.get("poison", []):
             if poison["step"] == step and poison["rank"] == self.rank:
@@ -82,8 +95,9 @@ class Steered(training.Trainer):
         self.record(step, stage, batches, scalars)
         return scalars
 
-    def mine(self, key: str, step: int) -> bool:
-        return PLAN.get(key) == {"rank": self.rank, "step": step}
+    def due(self, key: str, step: int) -> bool:
+        wanted = PLAN.get(key, {})
+        return (wanted.get("rank"), wanted.get("step")) == (self.rank, step)
 
     def record(self, step, stage, batches, scalars) -> None:
         if "record" not in PLAN:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from dinogen.distributed import gather_rows
+from dinogen.distributed import gather_rows, pass_milestone
 from dinogen.errors import DinogenError
 
 OF_THE_GRADIENT = ("the gradient at the images", "the gradient")
@@ -45,6 +45,7 @@ class StepChecks:
 
     def look(self, name: str, tensors: Iterable[Tensor]) -> None:
         """Note whether these are finite; a name seen before (the batches of one step) keeps its place."""
+        pass_milestone()
         size = get_total_norm([tensor.detach() for tensor in tensors], norm_type=math.inf).float()
         before = self.sizes.get(name)
         self.sizes[name] = size if before is None else before + size

@@ -1,8 +1,8 @@
 """Notices that another rank has died, was stopped or hangs, and ends this one rather than wait for ever.
 
 Every rank publishes a heartbeat in the store through which the ranks met. The heart is a thread of its own: a long
-compilation or a long save does not stop it, SIGKILL and SIGSTOP do. With the heartbeat goes the number of exchanges
-that the rank has entered, so that one whose main thread hangs is told from those that wait for it.
+compilation or a long save does not stop it, SIGKILL and SIGSTOP do. With the heartbeat goes the number of milestones
+that the rank has passed, so that one whose main thread hangs is told from those that wait for it.
 """
 
 import json
@@ -80,8 +80,7 @@ class Watchdog:
         )
         try:
             for beat in count():
-                state = [beat, distributed.exchanges, self.where(), self._farewell]
-                store.set(self._keys[self.rank], json.dumps(state))
+                self._publish(store, beat)
                 present = [other for other in self.others if store.check([self._keys[other]])]
                 values = store.multi_get([self._keys[other] for other in present])
                 now = time.monotonic()
@@ -89,12 +88,14 @@ class Watchdog:
                     if value.decode() != self._heard[other][0]:
                         self._heard[other] = (value.decode(), now)
                 self._answered_at = now
-                if self._farewell or self._leaving.wait(self.interval):
-                    break
-            state[-1] = self._farewell
-            store.set(self._keys[self.rank], json.dumps(state))
+                if self._leaving.wait(self.interval):
+                    return self._publish(store, beat + 1)
         except RuntimeError:
             return  # the store is gone; the other thread notices
+
+    def _publish(self, store: dist.Store, beat: int) -> None:
+        state = [beat, distributed.milestones, self.where(), self._farewell]
+        store.set(self._keys[self.rank], json.dumps(state))
 
     def _judge(self) -> None:
         """End this process when another rank is found missing and the main thread waits for it."""
@@ -132,11 +133,11 @@ class Watchdog:
                 f"{named(silent)} gave no sign of life for {self.timeout:.0f} s after {states[silent[0]][2]}: killed, "
                 f"stopped, or cut off; {remedy}"
             )
-        entered = {rank: state[1] for rank, state in states.items()} | {self.rank: distributed.exchanges}
-        slowest = min(entered.values()) if len(entered) > len(self.others) else 0  # 0: some have not begun
+        passed = {rank: state[1] for rank, state in states.items()} | {self.rank: distributed.milestones}
+        slowest = min(passed.values()) if len(passed) > len(self.others) else 0  # 0: some have not begun
         if slowest != self._progress[0]:
             self._progress = (slowest, now)
-        late = sorted({*self.others, self.rank} - {rank for rank, number in entered.items() if number > slowest})
+        late = sorted({*self.others, self.rank} - {rank for rank, number in passed.items() if number > slowest})
         if now - self._progress[1] > HANG_SECONDS and len(late) <= len(self.others):
             where = states[late[0]][2] if late[0] in states else self.where() if late[0] == self.rank else "the start"
             return f"{named(late)} hangs at {where}, the others have waited for {HANG_SECONDS:.0f} s; {remedy}"
