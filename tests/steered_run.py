@@ -53,7 +53,7 @@ def state_of(trainer: training.Trainer) -> dict[str, str]:
 def not_a_number(module: nn.Module, inputs: tuple, output: object) -> object:
     """A forward hook: one number of the output becomes NaN."""
     if isinstance(output, Tensor):
-        output = output.clone()
+        output = output.clone(memory_format=torch.contiguous_format)
         output.view(-1)[0] = float("nan")
         return output
     return {name: not_a_number(module, inputs, level) for name, level in output.items()}

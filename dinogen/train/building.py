@@ -27,8 +27,8 @@ def make_accelerator() -> Accelerator:
     return Accelerator(
         cpu=not torch.cuda.is_available(),
         kwargs_handlers=[
-            # Blocks beyond the current stage have no gradient; the generator's one buffer is the same on all ranks.
-            DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False),
+            # Blocks beyond the current stage have no gradient.
+            DistributedDataParallelKwargs(find_unused_parameters=True),
             InitProcessGroupKwargs(timeout=PROCESS_GROUP_TIMEOUT),
         ],
     )
