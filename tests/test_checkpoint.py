@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from small_checkpoint import EXPECTED, LEVELS, STATE, contents, names, save
 
 from dinogen.errors import DinogenError
+from dinogen.objectives.frechet import FrechetLoss
 from dinogen.tensor_files import MOST_JSON_BYTES
 from dinogen.train.checkpoint import load_newest, restore_random_states, save_checkpoint
 from dinogen.train.checkpoint_read import digest_of, fingerprint
@@ -54,6 +55,40 @@ def test_what_was_saved_comes_back(tmp_path):
     for name, values in before.items():
         assert values.keys() == tensors[name].keys()
         assert all(torch.equal(value, tensors[name][key]) for key, value in values.items()), name
+
+
+def remembered_moments() -> FrechetLoss:
+    """A Fréchet loss after one step."""
+    loss = FrechetLoss(memory_kimg=1)
+    generated, real = ({name: torch.randn(6, *shape) for name, shape in LEVELS.items()} for _ in range(2))
+    loss(generated, real)
+    loss.settle(keep=True)
+    return loss
+
+
+def test_what_joins_late_comes_back_to_a_run_that_has_it_and_is_left_alone_by_others(tmp_path):
+    loss = remembered_moments()
+    save_checkpoint(tmp_path, 8, {**contents(), "frechet": loss.tensors()}, STATE)
+    _, tensors, _ = load_newest(tmp_path, EXPECTED | {"frechet": loss.expected(LEVELS)})
+    assert tensors["frechet"].keys() == loss.tensors().keys()
+    assert all(torch.equal(value, tensors["frechet"][name]) for name, value in loss.tensors().items())
+    assert "frechet" not in load_newest(tmp_path, EXPECTED)[1]
+
+
+def test_what_joins_late_need_not_be_there_yet(tmp_path):
+    save(tmp_path, 8)
+    assert "frechet" not in load_newest(tmp_path, EXPECTED | {"frechet": remembered_moments().expected(LEVELS)})[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "what"),
+    [("strange", torch.zeros(2), "unknown tensor"), ("cls/real/mean", torch.zeros(5), "shape")],
+)
+def test_a_strange_file_of_what_joins_late_is_refused(tmp_path, name, value, what):
+    loss = remembered_moments()
+    save_checkpoint(tmp_path, 8, {**contents(), "frechet": loss.tensors() | {name: value}}, STATE)
+    with pytest.raises(DinogenError, match=f"frechet.safetensors: .*{what}"):
+        load_newest(tmp_path, EXPECTED | {"frechet": loss.expected(LEVELS)})
 
 
 def test_what_was_loaded_does_not_change_when_the_file_does(tmp_path):

@@ -11,6 +11,7 @@ normal distributions takes it,
 differentiate through.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from torch import Tensor
 from dinogen.distributed import gather_rows
 from dinogen.objectives.base import ObjectiveResult
 from dinogen.pyramid import Pyramid
+from dinogen.tensor_files import Shapes
 
 RIDGE = 1e-3  # of the mean variance: keeps directions in which there is next to nothing from being blown up
 SMALLEST_VARIANCE = 1e-8  # of constant features, whose distance is divided by it
@@ -111,6 +113,16 @@ class FrechetLoss:
             f"{name}/{part}": torch.as_tensor(value, dtype=torch.float64 if part == "weight" else None)
             for name, moments in self.remembered.items()
             for part, value in vars(moments).items()
+        }
+
+    def expected(self, levels: Mapping[str, tuple[int, ...]]) -> Shapes:
+        """What `tensors` holds, by the names and shapes (without N) of a pyramid's tensors."""
+        return {
+            f"{name}/{whose}/{part}": (dimensions, None)
+            for name, (width, *places) in levels.items()
+            if math.prod(places) == 1
+            for whose in ("generated", "real")
+            for part, dimensions in (("mean", (width,)), ("covariance", (width, width)), ("weight", ()))
         }
 
     def restore(self, tensors: Mapping[str, Tensor], device: torch.device) -> None:

@@ -14,7 +14,8 @@ from dinogen.distributed import rank, sum_over_ranks, world_size
 from dinogen.networks.augment import DRAWS, augment
 from dinogen.networks.head import Heads, generator_loss, gradient_penalty, heads_loss
 from dinogen.pyramid import Pyramid, PyramidSpec
-from dinogen.train.checkpoint import optimizer_tensors, restore_optimizer
+from dinogen.tensor_files import Shapes, shapes_of
+from dinogen.train.checkpoint import expected_moments, optimizer_tensors, restore_optimizer
 
 HEADS, OPTIMIZER, RANDOM = "heads/", "optimizer/", "random"
 
@@ -101,6 +102,14 @@ class Adversary:
         state = optimizer_tensors(self.optimizer, self.heads)
         of_optimizer = {OPTIMIZER + name: value for name, value in state.items()}
         return of_heads | of_optimizer | {RANDOM: self.rng.get_state()}
+
+    def expected(self) -> Shapes:
+        """What `tensors` holds, of heads with any number of channels: `restore` refuses another one."""
+        of_heads = {HEADS + name: kind for name, kind in shapes_of(self.heads.state_dict()).items()}
+        of_optimizer = {OPTIMIZER + name: kind for name, kind in expected_moments(self.heads).items()}
+        whole = of_heads | of_optimizer
+        of_any_size = {name: ((None,) * len(shape), dtype) for name, (shape, dtype) in whole.items()}
+        return of_any_size | shapes_of({RANDOM: self.rng.get_state()})
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """The inverse of `tensors`."""

@@ -172,18 +172,22 @@ def expected_files(
         average: its average.
         levels: names and shapes (without N) of a pyramid's tensors, which the banks of features hold.
     """
-    moments = {
-        f"{name}/{key}": (tuple(parameter.shape) if key != "step" else (), torch.float32)
-        for name, parameter in network.named_parameters()
-        for key in ("step", "exp_avg", "exp_avg_sq")
-    }
     cpu_bytes = len(torch.get_rng_state())
     return {
         "generator": shapes_of(network.state_dict()),
         "ema": shapes_of(average.state_dict()),
-        "optimizer": moments,
+        "optimizer": expected_moments(network),
         "random": {"latents": ((cpu_bytes,), torch.uint8), "ranks": ((None, None), torch.uint8)},
         "banks": expected_banks(levels),
+    }
+
+
+def expected_moments(model: nn.Module) -> Shapes:
+    """What `optimizer_tensors` gives of an Adam that has moved all of a model's parameters."""
+    return {
+        f"{name}/{key}": (tuple(parameter.shape) if key != "step" else (), torch.float32)
+        for name, parameter in model.named_parameters()
+        for key in ("step", "exp_avg", "exp_avg_sq")
     }
 
 

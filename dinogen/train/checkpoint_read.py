@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from dinogen.data.order import LoaderState
@@ -18,7 +17,9 @@ STATE_FILE = "state.json"
 MOST_COUNTED = 2**53  # images, steps, samples: beyond it JSON's numbers are not exact
 
 ADDED = ("banks",)  # files that version 1 had not yet
-LATE = ("adversary", "frechet")  # files of phases that join a run late; what they hold, the phases check themselves
+ADVERSARY, FRECHET = "adversary", "frechet"
+LATE = {ADVERSARY, FRECHET}  # files of what joins a run late: in a checkpoint only once it has
+PARTIAL = {"optimizer", ADVERSARY}  # hold an optimiser's state, which a parameter without gradient has none of
 
 # What state.json holds, and of which type.
 STATE = {
@@ -48,31 +49,20 @@ def load_checkpoint(path: Path, expected: Mapping[str, Expected]) -> tuple[dict[
     if state["cur_nimg"] != nimg_of(path):
         raise DamagedFile(f"{path}: holds the checkpoint of {state['cur_nimg']} images, which its name denies")
     listed = state["files"]
-    late = [name for name in LATE if listed is not None and f"{name}.safetensors" in listed]
-    if listed is not None and listed.keys() != {f"{name}.safetensors" for name in (*expected, *late)}:
+    needed, possible = (
+        {f"{name}.safetensors" for name in names} for names in (expected.keys() - LATE, expected.keys() | LATE)
+    )
+    if listed is not None and not needed <= listed.keys() <= possible:
         raise DamagedFile(f"{path / STATE_FILE}: lists other files than {', '.join(sorted(expected))}")
     tensors = {}
     for name, shapes in expected.items():
         file = path / f"{name}.safetensors"
         if listed is None and name in ADDED and not file.exists():
             tensors[name] = {}
-            continue
-        tensors[name] = read_listed(file, listed and listed[file.name], shapes, partial=name == "optimizer")
-    for name in late:
-        file = path / f"{name}.safetensors"
-        tensors[name] = read_listed(file, listed[file.name], as_they_are(file), partial=False)
+        elif name not in LATE or (listed is not None and file.name in listed):
+            tensors[name] = read_listed(file, listed and listed[file.name], shapes, partial=name in PARTIAL)
     check_random_states(path / "random.safetensors", tensors["random"], state["world_size"])
     return tensors, state
-
-
-def as_they_are(file: Path) -> Expected:
-    """The names and shapes that a file itself has."""
-    check_header(file)
-    try:
-        with safe_open(file, framework="pt") as opened:
-            return {name: (tuple(opened.get_slice(name).get_shape()), None) for name in opened.keys()}
-    except SafetensorError as error:
-        raise DamagedFile(f"{file}: damaged ({first_line(error)})") from error
 
 
 def read_listed(file: Path, written: dict | None, expected: Expected, partial: bool) -> dict[str, Tensor]:

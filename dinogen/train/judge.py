@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dinogen.config import RunConfig
 from dinogen.data.loader import load_crops
+from dinogen.data.schema import CROP_SIZE
 from dinogen.distributed import gather_rows, rank, world_size
 from dinogen.evaluate.detector import Detector
 from dinogen.evaluate.judge import ImageSet, Judges, figures, images_a_set, reduce_to
@@ -18,7 +19,6 @@ from dinogen.sample import BATCH_SIZE, latents, styles
 from dinogen.schedule import Stage
 
 SEED = 0  # of the samples: the same ones each time, and those that `dinogen evaluate` draws unless told otherwise
-STORED_RESOLUTION = 256  # of crops in shards
 TEACHER = "dinov2"  # ends the names of figures on what the teacher sees
 
 
@@ -43,7 +43,7 @@ class RunJudge:
         self.device = device
         self.judges = Judges(Detector(device))
         # Checking whole shards would take minutes on big data; the loader does check what it reads.
-        self.crops = load_crops(data, 2 * count, min(resolution, STORED_RESOLUTION), verify="size")
+        self.crops = load_crops(data, 2 * count, min(resolution, CROP_SIZE), verify="size")
         n = images_a_set(count, len(self.crops))
         self.share = max(1, n // world_size())
         self.reals: dict[int, tuple[ImageSet, ImageSet]] = {}

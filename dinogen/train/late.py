@@ -12,9 +12,9 @@ from dinogen.images import to_float
 from dinogen.objectives import ObjectiveResult
 from dinogen.objectives.frechet import FrechetLoss
 from dinogen.pyramid import Pyramid, PyramidSpec
+from dinogen.tensor_files import Expected
 from dinogen.train.adversary import Adversary
-
-FRECHET, ADVERSARY = "frechet", "adversary"  # their files in a checkpoint
+from dinogen.train.checkpoint_read import ADVERSARY, FRECHET
 
 
 class LatePhases:
@@ -84,18 +84,27 @@ class LatePhases:
             files[ADVERSARY] = self.adversary.tensors()
         return files
 
+    def expected(self, levels: Mapping[str, tuple[int, ...]]) -> dict[str, Expected]:
+        """What a checkpoint's files of them hold, by the names and shapes (without N) of a pyramid's tensors."""
+        files: dict[str, Expected] = {}
+        if self.frechet is not None:
+            files[FRECHET] = self.frechet.expected(levels)
+        if self.adversary is not None:
+            files[ADVERSARY] = self.adversary.expected()
+        return files
+
     def restore(self, files: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Go on from a checkpoint; what it does not hold begins anew.
 
         Raises:
             DinogenError: heads of other sizes.
         """
-        if self.frechet is not None and FRECHET in files:
+        if FRECHET in files:
             self.frechet.restore(files[FRECHET], self.device)
-        if self.adversary is not None and ADVERSARY in files:
+        if ADVERSARY in files:
             try:
                 self.adversary.restore(files[ADVERSARY])
-            except RuntimeError as error:
+            except (RuntimeError, KeyError) as error:
                 raise DinogenError(
                     "the checkpoint's heads have other sizes than adversary.channels or the teacher says; give the "
                     "old values"

@@ -140,8 +140,7 @@ class Trainer:
                     self.write_regularly(before, monitor)
             self.save()
             self.attempt(monitor.show_pictures)
-            if self.judge is not None:
-                monitor.write_scalars(self.judge.measure(self.G_ema, self.stage))
+            self.evaluate(monitor)
             return self.save_snapshot()
 
     @property
@@ -154,9 +153,14 @@ class Trainer:
             self.attempt(monitor.show_pictures)
             self.attempt(self.save_snapshot)
         if self.judge is not None and self.crossed(before, self.config.train.evaluate_kimg):
-            monitor.write_scalars(self.judge.measure(self.G_ema, self.stage))
+            self.evaluate(monitor)
         if self.crossed(before, self.config.train.checkpoint_kimg):
             self.attempt(self.save)
+
+    def evaluate(self, monitor: Monitor) -> None:
+        """Judge the averaged generator, if the run does so. On all ranks."""
+        if self.judge is not None:
+            monitor.write_scalars(self.judge.measure(self.G_ema, self.stage))
 
     def crossed(self, before: int, kimg: float) -> bool:
         """Whether the clock has just passed a multiple of so many kimg."""
@@ -230,7 +234,8 @@ class Trainer:
         if verdict.fault is None:
             self.bad_steps.forget()
         elif scaler is not None and verdict.scale_only and scaler.get_scale() >= 1:
-            self.accelerator.print(f"\nStep {self.cur_step} skipped: fp16's scale was too high, now {scaler.get_scale():g}.")
+            lowered = f"fp16's scale was too high, now {scaler.get_scale():g}"
+            self.accelerator.print(f"\nStep {self.cur_step} skipped: {lowered}.")
         else:
             self.accelerator.print(f"\nStep {self.cur_step} skipped: not finite first on {verdict.fault}.")
             self.bad_steps.note(verdict.fault)
@@ -291,7 +296,8 @@ class Trainer:
 
     def resume(self) -> LoaderState | None:
         """Go on from the last complete checkpoint; returns the loader's state there, None for a new run."""
-        expected = checkpoints.expected_files(self.network, self.G_ema, self.teacher.spec.shapes())
+        levels = self.teacher.spec.shapes()
+        expected = checkpoints.expected_files(self.network, self.G_ema, levels) | self.comparer.late.expected(levels)
         found = from_first_rank(lambda: checkpoints.load_newest(self.folder.checkpoints, expected), self.device)
         if found is None:
             return None
@@ -300,7 +306,7 @@ class Trainer:
         self.G_ema.load_state_dict(tensors["ema"])
         checkpoints.restore_optimizer(self.optimizer.optimizer, self.network, tensors["optimizer"])
         lay_out_like_parameters(self.optimizer.optimizer)
-        self.banks.restore(tensors.get("banks", {}), state.get("bank_resolution"), self.device)
+        self.banks.restore(tensors["banks"], state["bank_resolution"], self.device)
         self.comparer.latent_rng.set_state(tensors["random"]["latents"])
         self.comparer.late.restore(tensors)
         if state["world_size"] == self.world_size:
