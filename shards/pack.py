@@ -203,13 +203,19 @@ class Packer:
 
 def read_batch(items: Sequence[Item], captions: Mapping[str, str]) -> tuple[list[Crop], Tensor]:
     """Crops and their pixels, mirrored where wanted, uint8 `[N, 3, 256, 256]`."""
-    crops = [read_crop(item, captions) for item in items]
-    return crops, torch.stack([_decode(item, crop) for item, crop in zip(items, crops)])
+    crops: list[Crop] = []
+    rows: list[Tensor] = []
+    for item in items:
+        crop = read_crop(item, captions)
+        if not crops or crop.image != crops[-1].image:  # its mirror image follows a crop: decode them once
+            pixels = _decode(item, crop)
+        crops.append(crop)
+        rows.append(pixels.flip(-1) if item.mirrored else pixels)
+    return crops, torch.stack(rows)
 
 
 def _decode(item: Item, crop: Crop) -> Tensor:
     try:
-        pixels = decode_image(crop.image)
+        return decode_image(crop.image)
     except DinogenError as error:
         raise DinogenError(f"{item.image}: {error}; cut the crop again") from error
-    return pixels.flip(-1) if item.mirrored else pixels

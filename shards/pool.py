@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -29,7 +30,7 @@ def ordered_map(
     """Yield every item with `make_work()(item)`, in order, whatever the number of processes.
 
     Args:
-        make_work: called once in every process; with `workers` > 1 it must pickle.
+        make_work: called once, in this process; the other processes are forks of this one.
         items: consumed only a little ahead of the results.
         workers: number of processes; 0 or 1 works in this one.
 
@@ -39,7 +40,8 @@ def ordered_map(
     if workers <= 1:
         yield from _in_this_process(make_work, items)
         return
-    pool = _start_pool(make_work, workers)
+    work = make_work()
+    pool = _start_pool(work, workers)
     waiting: deque[tuple[Item, Future]] = deque()
     try:
         remaining = iter(items)
@@ -53,8 +55,8 @@ def ordered_map(
                 result = future.result()
             except BrokenProcessPool:  # every waiting item has failed with it; who was it?
                 pool.shutdown(wait=True)
-                result = _alone(make_work, item)
-                pool = _start_pool(make_work, workers)
+                result = _alone(work, item)
+                pool = _start_pool(work, workers)
                 waiting = deque((other, pool.submit(_do, other)) for other, _ in waiting)
             yield item, result
     finally:
@@ -68,25 +70,28 @@ def _in_this_process(make_work: Callable[[], Work], items: Iterable[Item]) -> It
         yield item, work(item)
 
 
-def _alone(make_work: Callable[[], Work], item: Item) -> Any:
-    with _start_pool(make_work, 1) as pool:
+def _alone(work: Work, item: Item) -> Any:
+    with _start_pool(work, 1) as pool:
         try:
             return pool.submit(_do, item).result()
         except BrokenProcessPool:
             return WorkerDied()
 
 
-def _start_pool(make_work: Callable[[], Work], workers: int) -> ProcessPoolExecutor:
-    # spawn: a fork of a process in which torch has run threads can hang
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(make_work,))
+def _start_pool(work: Work, workers: int) -> ProcessPoolExecutor:
+    # Forked, as the DataLoader's workers are: a process that has to import torch and a detector for itself is busy
+    # for six seconds before it sees its first photo.
+    context = multiprocessing.get_context("fork")
+    return ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(work,))
 
 
-def _start_worker(make_work: Callable[[], Work]) -> None:
+def _start_worker(work: Work) -> None:
     global _work
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    if "torch" in sys.modules:  # its threads were not forked with it: what waited for them would wait for ever
+        sys.modules["torch"].set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _work = make_work()
+    _work = work
 
 
 def _end_with_parent() -> None:

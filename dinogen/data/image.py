@@ -19,7 +19,7 @@ def decode_image(payload: bytes, resolution: int = CROP_SIZE) -> Tensor:
         resolution: side R to average down to; divides 256.
 
     Returns:
-        uint8 `[3, R, R]`, RGB.
+        uint8 `[3, R, R]`, RGB, contiguous.
 
     Raises:
         DinogenError: no picture, or not 256×256.
@@ -34,7 +34,8 @@ def decode_image(payload: bytes, resolution: int = CROP_SIZE) -> Tensor:
             image = image.convert("RGB")
             if image.width > resolution:
                 image = image.reduce(image.width // resolution)
-            return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+            # Pillow separates the channels in half the time of a strided copy.
+            return torch.from_numpy(np.stack([np.asarray(channel) for channel in image.split()]))
     except (OSError, SyntaxError, ValueError) as error:
         raise DinogenError(f"cannot be decoded ({error})") from error
 

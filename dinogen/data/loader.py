@@ -1,6 +1,7 @@
 """Batches for the trainer: the same ones for any number of ranks and workers, resumable anywhere."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dinogen.data.ahead import read_ahead
+from dinogen.data.ahead import in_thread, read_ahead
 from dinogen.data.check import Verify
 from dinogen.data.folder import LocalFolder, RemoteFolder, open_folder
 from dinogen.data.image import check_resolution
@@ -21,6 +22,7 @@ from dinogen.pyramid import PyramidSpec
 __all__ = ["Batch", "LoaderState", "ShardLoader", "load_crops"]
 
 WINDOW_SHARDS = 64  # 64,000 samples of usual shards are shuffled together
+BATCHES_AHEAD = 4
 
 
 class ShardLoader:
@@ -36,7 +38,7 @@ class ShardLoader:
         rank: number of this process.
         world_size: number of processes.
         split: the split to read.
-        workers: processes that read ahead; 0 reads when asked.
+        workers: processes that read and decode ahead, where there is nothing to decode one thread; 0 reads when asked.
         state: where to go on.
         verify: `sha256` reads every shard whole when it is first opened; `size` trusts its content.
         window_shards: shards whose samples are shuffled together.
@@ -104,9 +106,15 @@ class ShardLoader:
         part = slice(self._rank * share, (self._rank + 1) * share)
         read = partial(self._store.read, image_resolution=image_resolution, pyramid=pyramid)
         places = _Parts(self._order, self.state, batch_size, part)
-        for batch in read_ahead(read, places, self._workers, pin_memory=torch.cuda.is_available()):
-            self.state = self.state.after(batch_size, len(self))
-            yield batch
+        # With nothing to decode, a process takes longer to hand a batch over than a thread to read it.
+        processes = 0 if image_resolution is None else self._workers
+        batches = read_ahead(read, places, processes, pin_memory=torch.cuda.is_available())
+        if self._workers and not processes:
+            batches = in_thread(batches, BATCHES_AHEAD)
+        with closing(batches):
+            for batch in batches:
+                self.state = self.state.after(batch_size, len(self))
+                yield batch
 
     def _check_batch_size(self, batch_size: int) -> None:
         ranks = self._world_size

@@ -8,7 +8,7 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -63,7 +63,7 @@ class SampleRecord:
     def to_bytes(self) -> bytes:
         """KEY.json, the same bytes for the same record; only what was fetched has an address, only what is mirrored
         says so."""
-        values = asdict(self)
+        values = dict(vars(self))
         for name in ("address", "mirrored"):
             if not values[name]:
                 del values[name]
