@@ -33,14 +33,58 @@ def entering_exchange() -> bool:
     return world_size() > 1
 
 
-def gather_rows(x: Tensor, dim: int = 0) -> Tensor:
-    """The tensors of all ranks joined along `dim` in rank order, without gradient. Shapes must agree."""
+def share_of(count: int, of_rank: int | None = None) -> slice:
+    """Which of so many things a rank takes, this one by default: equally many, the first ranks one more."""
+    at, ranks = rank() if of_rank is None else of_rank, world_size()
+    each, rest = divmod(count, ranks)
+    return slice(at * each + min(at, rest), (at + 1) * each + min(at + 1, rest))
+
+
+def gather_rows(x: Tensor) -> Tensor:
+    """The tensors of all ranks joined along the first dimension in rank order, without gradient. Shapes must agree."""
     x = x.detach().contiguous()
     if not entering_exchange():
         return x
     parts = [torch.empty_like(x) for _ in range(world_size())]
     dist.all_gather(parts, x)
-    return torch.cat(parts, dim=dim)
+    return torch.cat(parts)
+
+
+def rows_to_problems(x: Tensor) -> Tensor:
+    """From some rows of all problems to all rows of some problems, without gradient.
+
+    Args:
+        x: `[L, n, C]`, this rank's rows of L problems; shapes must agree among the ranks.
+
+    Returns:
+        `[l, ranks · n, C]`, the rows of all ranks in rank order, of this rank's `share_of` the problems.
+    """
+    x = x.detach().contiguous()
+    if not entering_exchange():
+        return x
+    shares, mine = _shares(len(x))
+    received = x.new_empty(world_size() * mine, *x.shape[1:])
+    dist.all_to_all_single(received, x, [mine] * world_size(), shares)
+    return received.unflatten(0, (world_size(), mine)).transpose(0, 1).flatten(1, 2)
+
+
+def problems_to_rows(x: Tensor, count: int) -> Tensor:
+    """The way back: from `[l, ranks · n, C]`, this rank's share of `count` problems, to its rows of all, `[L, n, C]`."""
+    x = x.detach()
+    if not entering_exchange():
+        return x
+    shares, mine = _shares(count)
+    sent = x.unflatten(1, (world_size(), -1)).transpose(0, 1).flatten(0, 1).contiguous()
+    received = x.new_empty(count, *sent.shape[1:])
+    dist.all_to_all_single(received, sent, shares, [mine] * world_size())
+    return received
+
+
+def _shares(count: int) -> tuple[list[int], int]:
+    """How many of so many things each rank takes, and this one."""
+    parts = [share_of(count, of_rank) for of_rank in range(world_size())]
+    shares = [part.stop - part.start for part in parts]
+    return shares, shares[rank()]
 
 
 def sum_over_ranks(x: Tensor) -> Tensor:
@@ -48,14 +92,6 @@ def sum_over_ranks(x: Tensor) -> Tensor:
     x = x.detach().clone()
     if entering_exchange():
         dist.all_reduce(x)
-    return x
-
-
-def max_over_ranks(x: Tensor) -> Tensor:
-    """The greatest of all ranks' tensors, element by element, without gradient."""
-    x = x.detach().clone()
-    if entering_exchange():
-        dist.all_reduce(x, op=dist.ReduceOp.MAX)
     return x
 
 

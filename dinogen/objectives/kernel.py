@@ -11,7 +11,7 @@ antisymmetric: when both distributions agree, nothing moves.
 import torch
 from torch import Tensor
 
-from dinogen.objectives.sinkhorn import SinkhornDrift, Transport, logsumexp_over_rows
+from dinogen.objectives.sinkhorn import SinkhornDrift, Transport
 
 
 class KernelDrift(SinkhornDrift):
@@ -25,7 +25,7 @@ class KernelDrift(SinkhornDrift):
         super().__init__(temperatures)
 
     def displacement(self, to_real: Transport, to_generated: Transport, scale: Tensor, temperature: float) -> Tensor:
-        """V of this rank's rows, `[L, n, C]`, in the features' own units."""
+        """V, `[l, N, C]`, in the features' own units."""
         unit = temperature * to_real.targets.shape[2] ** 0.5 / scale[:, None, None]
         affinity = doubly_normalised(-torch.cat([to_real.cost, to_generated.cost], dim=2).sqrt() / unit)
         attraction, repulsion = affinity.split([to_real.cost.shape[2], to_generated.cost.shape[2]], dim=2)
@@ -34,8 +34,5 @@ class KernelDrift(SinkhornDrift):
 
 
 def doubly_normalised(logits: Tensor) -> Tensor:
-    """Geometric mean of the softmax over each row and the softmax over each column of `[L, n, M]`; −∞ gives 0.
-
-    Each rank holds some rows; columns go over those of all ranks.
-    """
-    return ((torch.log_softmax(logits, dim=2) + logits - logsumexp_over_rows(logits)) / 2).exp()
+    """Geometric mean of the softmax over each row and the softmax over each column of `[L, N, M]`; −∞ gives 0."""
+    return ((torch.log_softmax(logits, dim=2) + torch.log_softmax(logits, dim=1)) / 2).exp()

@@ -8,6 +8,10 @@ real ones p and other generated ones q, a feature moves by
 where T_p(h) is the barycentric target of h under the entropic optimal transport from all h to all p. When both
 distributions agree the two targets agree, and nothing moves; while they differ, p attracts and q keeps the samples
 apart, which is what stops them from all becoming the same face.
+
+The locations are independent problems. Each rank holds its own images' features at all of them; the ranks exchange
+these, so that each solves its share of the problems with everybody's features, and send back where each should move.
+Against gathering all features everywhere, what a rank receives and computes falls with the number of ranks.
 """
 
 import math
@@ -17,7 +21,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dinogen.distributed import gather_rows, max_over_ranks, rank, sum_over_ranks, world_size
+from dinogen.distributed import problems_to_rows, rows_to_problems, share_of, sum_over_ranks
 from dinogen.objectives.base import ObjectiveResult
 from dinogen.pyramid import Pyramid
 
@@ -39,10 +43,22 @@ class Problems:
     names: list[str]
     map_of: Tensor
 
+    def sum_per_map(self, values: Tensor, part: slice = slice(None)) -> Tensor:
+        """Sum `[l, …]`, of a part of the problems, over each map's locations: `[len(names), …]`."""
+        return values.new_zeros(len(self.names), *values.shape[1:]).index_add_(0, self.map_of[part], values)
+
+    def locations(self) -> Tensor:
+        """How many problems each map has: `[len(names)]`."""
+        return self.map_of.bincount(minlength=len(self.names))
+
     def mean_per_map(self, values: Tensor) -> Tensor:
         """Average `[L]` over each map's locations: `[len(names)]`."""
-        total = values.new_zeros(len(self.names)).index_add_(0, self.map_of, values)
-        return total / self.map_of.bincount(minlength=len(self.names))
+        return self.sum_per_map(values) / self.locations()
+
+    def mean_over_ranks(self, values: Tensor) -> Tensor:
+        """Average over each map's locations, each rank with `[l, K]` of its share of the problems: `[len(names), K]`."""
+        total = sum_over_ranks(self.sum_per_map(values, share_of(len(self.map_of))))
+        return total / self.locations()[:, None]
 
 
 def group_by_width(pyramid: Pyramid) -> list[Problems]:
@@ -69,51 +85,41 @@ def squared_distances(h: Tensor, p: Tensor) -> Tensor:
     return squares.baddbmm_(h, p.transpose(1, 2), alpha=-2).clamp_(min=0)
 
 
-def logsumexp_over_rows(x: Tensor) -> Tensor:
-    """`[L, n, M]` to `[L, 1, M]`: the logsumexp over the rows of all ranks."""
-    local = torch.logsumexp(x, dim=1, keepdim=True)
-    if world_size() == 1:
-        return local
-    highest = max_over_ranks(local)
-    return highest + sum_over_ranks((local - highest).exp()).log()
-
-
 def transport_targets(cost: Tensor, epsilon: Tensor, iterations: int, targets: Tensor) -> Tensor:
-    """Barycentric targets of this rank's rows under the entropic plan between uniform marginals: `[L, n, C]`.
+    """Barycentric targets of all rows under the entropic plan between uniform marginals: `[L, N, C]`.
 
     Sinkhorn's iteration (Peyré and Cuturi, Computational Optimal Transport, section 4.2). Its first round is done in
     the log domain. After it the rows of the plan sum to one and none of its columns to less than 1/M, so that the
-    rounds that follow only scale rows and columns, by moderate numbers, and need no exponential. Each rank holds some
-    rows; a row's update needs nobody else, and a column's is one number from each rank.
+    rounds that follow only scale rows and columns, by moderate numbers, and need no exponential.
 
     Args:
-        cost: `[L, n, M]`, this rank's rows; infinite where a pair is forbidden.
+        cost: `[L, N, M]`; infinite where a pair is forbidden.
         epsilon: `[L, 1, 1]`, the regularisation.
         iterations: rounds of column and row updates.
         targets: `[L, M, C]`.
     """
     logits = cost * (-1 / epsilon)
-    logits -= logsumexp_over_rows(logits)
+    logits -= torch.logsumexp(logits, dim=1, keepdim=True)
     plan = logits.softmax(dim=2)
     row = torch.ones_like(plan[:, :, :1])
     column = torch.ones_like(targets[:, :, :1])
-    mass = world_size() * plan.shape[1] / plan.shape[2]  # of a column when each row has one
+    mass = plan.shape[1] / plan.shape[2]  # of a column when each row has one
     for _ in range(iterations - 1):
-        column = sum_over_ranks(torch.bmm(plan.transpose(1, 2), row)).reciprocal_() * mass
+        column = torch.bmm(plan.transpose(1, 2), row).reciprocal_() * mass
         row = torch.bmm(plan, column).reciprocal_()
     return torch.bmm(plan, column * targets).mul_(row)
 
 
 @dataclass
 class Transport:
-    """Costs from this rank's h to one set of targets, and the barycentric targets under them.
+    """Costs from all h to one set of targets, and the barycentric targets under them, for some of the problems.
 
     Args:
-        cost: `[L, n, M]`.
-        targets: `[L, M, C]`.
-        deviation: `[L, 1, 1]`, standard deviation of the allowed costs of all ranks.
-        distance: `[L]`, mean distance over the allowed pairs of all ranks.
-        check: not finite where one of this rank's costs is not.
+        cost: `[l, N, M]`.
+        targets: `[l, M, C]`.
+        deviation: `[l, 1, 1]`, standard deviation of the allowed costs.
+        distance: `[l]`, mean distance over the allowed pairs.
+        check: not finite where one of the costs is not.
     """
 
     cost: Tensor
@@ -124,25 +130,24 @@ class Transport:
 
     @classmethod
     def between(cls, h: Tensor, targets: Tensor, mask_diagonal: bool = False) -> "Transport":
-        """From `[L, n, C]` to `[L, M, C]`; `mask_diagonal`: the targets are all ranks' h, none may become itself."""
+        """From `[l, N, C]` to `[l, M, C]`; `mask_diagonal`: the targets are h, none may become itself."""
         cost = squared_distances(h, targets)
-        count = world_size() * cost[0].numel()
-        itself = cost.diagonal(offset=rank() * cost.shape[1], dim1=1, dim2=2)
+        count = cost.shape[1] * cost.shape[2]
+        itself = cost.diagonal(dim1=1, dim2=2)
         if mask_diagonal:
             itself.zero_()
             count -= cost.shape[2]
-        local = torch.stack([cost.sum(dim=(1, 2)), cost.sqrt().sum(dim=(1, 2))])
-        mean, distance = sum_over_ranks(local) / count
+        total = cost.sum(dim=(1, 2))
+        mean, distance = total / count, cost.sqrt().sum(dim=(1, 2)) / count
         if mask_diagonal:
             itself.copy_(mean[:, None])
         squares = (cost - mean[:, None, None]).square_().sum(dim=(1, 2), keepdim=True)
-        deviation = (sum_over_ranks(squares) / count).sqrt()
         if mask_diagonal:
             itself.fill_(math.inf)
-        return cls(cost, targets, deviation, distance, check=local.sum())
+        return cls(cost, targets, (squares / count).sqrt(), distance, check=total.sum())
 
     def barycentric(self, temperature: float, iterations: int) -> Tensor:
-        """T(h): `[L, n, C]`."""
+        """T(h): `[l, N, C]`."""
         epsilon = (temperature * self.deviation).clamp(min=SMALLEST_EPSILON)
         return transport_targets(self.cost, epsilon, iterations, self.targets)
 
@@ -197,34 +202,31 @@ class SinkhornDrift:
     def drift(self, h: Problems, p: Problems, q: Problems | None) -> Drift:
         """Where every feature should move, in float32 whatever the mixed precision."""
         # Distances do not depend on the origin, and near it their rounding errors are smallest.
-        real = gather_rows(p.features.float(), dim=1)
+        real = rows_to_problems(p.features.float())
         origin = real.mean(dim=1, keepdim=True)
-        local = h.features.float() - origin
-        to_real = Transport.between(local, real - origin)
-        among = h if q is None else q
-        to_generated = Transport.between(local, gather_rows(among.features.float(), dim=1) - origin, q is None)
+        generated = rows_to_problems(h.features.float()) - origin
+        others = generated if q is None else rows_to_problems(q.features.float()) - origin
+        to_real = Transport.between(generated, real - origin)
+        to_generated = Transport.between(generated, others, mask_diagonal=q is None)
 
-        width = local.shape[2]
-        distance = h.mean_per_map((to_real.distance + to_generated.distance) / 2)
-        scale = math.sqrt(width) / distance.clamp(min=SMALLEST_RMS)
-        total = torch.zeros_like(local)
-        norms = torch.zeros_like(scale)
-        for temperature in self.temperatures:
-            displacement = self.displacement(to_real, to_generated, scale[h.map_of], temperature)
-            mean_square = sum_over_ranks(h.mean_per_map(displacement.square().mean(dim=(1, 2)))) / world_size()
-            rms = mean_square.sqrt()
-            total += displacement / rms.clamp(min=SMALLEST_RMS)[h.map_of][:, None, None]
-            norms += rms * scale / len(self.temperatures)
-        spread = h.mean_per_map(to_generated.distance) / h.mean_per_map(to_real.distance).clamp(min=SMALLEST_RMS)
+        of_problem = h.map_of[share_of(len(h.map_of))]
+        distances = h.mean_over_ranks(torch.stack([to_real.distance, to_generated.distance], dim=1))
+        scale = math.sqrt(generated.shape[2]) / distances.mean(dim=1).clamp(min=SMALLEST_RMS)
+        fields = [self.displacement(to_real, to_generated, scale[of_problem], each) for each in self.temperatures]
+        rms = h.mean_over_ranks(torch.stack([field.square().mean(dim=(1, 2)) for field in fields], dim=1)).sqrt()
+        total = torch.zeros_like(generated)
+        for field, size in zip(fields, rms.clamp(min=SMALLEST_RMS)[of_problem].unbind(dim=1)):
+            total += field / size[:, None, None]
+        spread = distances[:, 1] / distances[:, 0].clamp(min=SMALLEST_RMS)
         checks = {"the transport's costs": to_real.check + to_generated.check, "the drift": total.sum()}
-        return Drift(total, scale, norms, spread, checks)
+        return Drift(problems_to_rows(total, len(h.map_of)), scale, rms.mean(dim=1) * scale, spread, checks)
 
     def displacement(self, to_real: Transport, to_generated: Transport, scale: Tensor, temperature: float) -> Tensor:
-        """Towards the real targets and away from the generated ones, not yet normalised: `[L, n, C]`.
+        """Towards the real targets and away from the generated ones, not yet normalised: `[l, N, C]`.
 
         Args:
-            to_real, to_generated: from this rank's h.
-            scale: `[L]`, makes each map's mean distance √C; this field needs none.
+            to_real, to_generated: from h, for this rank's share of the problems.
+            scale: `[l]`, makes each map's mean distance √C; this field needs none.
             temperature: one of the objective's.
         """
         displacement = to_real.barycentric(temperature, self.iterations)
