@@ -17,5 +17,5 @@ class PairedRegression:
     def __call__(self, generated: Pyramid, real: Pyramid, other: Pyramid | None = None) -> ObjectiveResult:
         n, m = len(generated["cls"]), len(real["cls"])
         partners = torch.arange(n, device=real["cls"].device) * m // n
-        losses = [F.mse_loss(level, real[name][partners]) for name, level in generated.items()]
+        losses = [F.mse_loss(level, real[name][partners].float()) for name, level in generated.items()]
         return ObjectiveResult(loss=torch.stack(losses).mean())

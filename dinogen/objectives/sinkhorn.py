@@ -202,7 +202,7 @@ class SinkhornDrift:
     def drift(self, h: Problems, p: Problems, q: Problems | None) -> Drift:
         """Where every feature should move, in float32 whatever the mixed precision."""
         # Distances do not depend on the origin, and near it their rounding errors are smallest.
-        real = rows_to_problems(p.features.float())
+        real = rows_to_problems(p.features).float()
         origin = real.mean(dim=1, keepdim=True)
         generated = rows_to_problems(h.features.float()) - origin
         others = generated if q is None else rows_to_problems(q.features.float()) - origin

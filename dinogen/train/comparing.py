@@ -94,9 +94,14 @@ class Comparer:
 
     @torch.no_grad()
     def real_pyramid(self, batch: Batch) -> Pyramid:
-        """The reals' pyramid: as stored, or computed from crops that are as coarse as the stage's images."""
+        """The reals' pyramid: as stored, or computed from crops that are as coarse as the stage's images.
+
+        In fp16, as it lies in the shards: most of what ranks exchange are real features, and banks hold them.
+        """
         device = self.accelerator.device
         if batch.pyramid is not None:
             stored = {name: level.to(device, non_blocking=True) for name, level in batch.pyramid.items()}
-            return complete(stored, self.teacher.spec)
-        return self.see(to_float(batch.images.to(device, non_blocking=True)))
+            pyramid = complete(stored, self.teacher.spec)
+        else:
+            pyramid = self.see(to_float(batch.images.to(device, non_blocking=True)))
+        return {name: level.half() for name, level in pyramid.items()}
