@@ -9,6 +9,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 TOLERANCE = 1e-5  # of the norm
+# Roots of covariances of fewer images than features have: they enlarge the last bits in which the teacher's features
+# differ when it looks at two images instead of eight.
+OF_FRECHET = 2e-4
 
 
 def found_by(ranks: int, ways: list[str], data: Path, folder: Path) -> dict[str, Tensor]:
@@ -34,7 +37,8 @@ def test_loss_and_gradient_are_those_of_one_process(shards32, tmp_path, ways, co
                 for key in ("loss", "gradient"):
                     expected = alone[f"{way}-none/{key}"].double()
                     error = (together[f"{way}-{shard}/{key}"].double() - expected).norm() / expected.norm()
-                    assert error < TOLERANCE, f"{way}, {shard}, {ranks} ranks: {key} differs by {error:.1e}"
+                    tolerance = OF_FRECHET if way == "frechet" else TOLERANCE
+                    assert error < tolerance, f"{way}, {shard}, {ranks} ranks: {key} differs by {error:.1e}"
         whole, part = (float(together[f"masked-{shard}/teacher_bytes"]) for shard in ("none", "fsdp"))
         assert part / whole == pytest.approx(1 / ranks, rel=0.05), "each rank holds its share of the sharded teacher"
     gradients = [alone[f"{way}-none/gradient"] for way in ways]
