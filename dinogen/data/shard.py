@@ -122,8 +122,9 @@ def parse_header(header: bytes) -> tuple[str, int, bool]:
     name, size, checksum, kind, prefix = HEADER.unpack(header)
     if octal(checksum) != sum(header) - sum(checksum) + len(checksum) * ord(" "):
         raise ValueError("bad checksum")
-    plain_file = kind in (tarfile.REGTYPE, tarfile.AREGTYPE) and not prefix.strip(b"\0") and octal(size) >= 0
-    return name.rstrip(b"\0").decode(), octal(size), plain_file
+    length = octal(size)
+    plain_file = kind in (tarfile.REGTYPE, tarfile.AREGTYPE) and not prefix.strip(b"\0") and length >= 0
+    return name.rstrip(b"\0").decode(), length, plain_file
 
 
 def octal(field: bytes) -> int:
