@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from dinogen.distributed import gather_rows, rank, world_size
+from dinogen.distributed import gather_rows, share_of, world_size
 from dinogen.pyramid import Pyramid
 
 
@@ -75,9 +75,8 @@ class FeatureBank:
             number, name = key.split("/")
             batches.setdefault(int(number), {})[name] = level
         for _, batch in sorted(batches.items()):
-            share, rest = divmod(len(batch["cls"]), world_size())
-            if not rest:
-                part = slice(rank() * share, (rank() + 1) * share)
+            if len(batch["cls"]) % world_size() == 0:
+                part = share_of(len(batch["cls"]))
                 self.add({name: level[part].to(device, copy=True) for name, level in batch.items()})
 
 
