@@ -8,7 +8,14 @@ from torch import Tensor
 
 from dinogen.config import ObjectiveConfig
 from dinogen.objectives import make_objective
-from dinogen.objectives.sinkhorn import Problems, SinkhornDrift, drift_loss, group_by_width, transport_targets
+from dinogen.objectives.sinkhorn import (
+    Problems,
+    SinkhornDrift,
+    drift_loss,
+    equal_groups,
+    group_by_width,
+    transport_targets,
+)
 
 
 def problems(features: Tensor, maps: int = 1) -> Problems:
@@ -20,13 +27,22 @@ def problems(features: Tensor, maps: int = 1) -> Problems:
 # ---- a reference written from the formulas, one sample at a time
 
 
-def reference_targets(h: Tensor, p: Tensor, temperature: float, iterations: int, masked: bool) -> Tensor:
+def reference_cost(h: Tensor, p: Tensor, masked: bool) -> dict[tuple[int, int], float]:
+    """Squared distances of the allowed pairs of h `[N, C]` and p `[M, C]`."""
+    allowed = [(i, j) for i in range(len(h)) for j in range(len(p)) if not (masked and i == j)]
+    return {(i, j): float(((h[i] - p[j]) ** 2).sum()) for i, j in allowed}
+
+
+def reference_epsilon(h: Tensor, p: Tensor, temperature: float, masked: bool) -> float:
+    """The temperature in units of the costs' standard deviation."""
+    values = torch.tensor(list(reference_cost(h, p, masked).values()), dtype=torch.float64)
+    return temperature * float(values.std(unbiased=False))
+
+
+def reference_targets(h: Tensor, p: Tensor, epsilon: float, iterations: int, masked: bool) -> Tensor:
     """Barycentric targets of every h `[N, C]` among p `[M, C]`, by scaling a float64 kernel matrix."""
     n, m = len(h), len(p)
-    allowed = [(i, j) for i in range(n) for j in range(m) if not (masked and i == j)]
-    cost = {(i, j): float(((h[i] - p[j]) ** 2).sum()) for i, j in allowed}
-    values = torch.tensor(list(cost.values()), dtype=torch.float64)
-    epsilon = temperature * float(values.std(unbiased=False))
+    cost = reference_cost(h, p, masked)
     kernel = torch.zeros(n, m, dtype=torch.float64)
     for i in range(n):
         smallest = min(cost[i, j] for j in range(m) if (i, j) in cost)  # a row's factor changes no plan
@@ -43,8 +59,18 @@ def reference_targets(h: Tensor, p: Tensor, temperature: float, iterations: int,
     return n * plan @ p
 
 
-def reference_drift(h, p, q, temperatures, iterations, maps):
-    """V, and the scale and raw norm of each map, for lists of problems `[L, N, C]`."""
+def reference_drift(h, p, q, temperatures, iterations, maps, groups):
+    """V, and the scale and raw norm of each map, for lists of problems `[L, N, C]`; p in so many groups."""
+
+    def to_real(at: int, temperature: float) -> Tensor:
+        epsilon = reference_epsilon(h[at], p[at], temperature, masked=False)
+        parts = [reference_targets(h[at], part, epsilon, iterations, masked=False) for part in p[at].chunk(groups)]
+        return torch.stack(parts).mean(dim=0)
+
+    def to_generated(at: int, temperature: float) -> Tensor:
+        epsilon = reference_epsilon(h[at], q[at], temperature, masked)
+        return reference_targets(h[at], q[at], epsilon, iterations, masked)
+
     masked = q is None
     q = h if masked else q
     per_map = len(h) // maps
@@ -60,12 +86,7 @@ def reference_drift(h, p, q, temperatures, iterations, maps):
         scale = math.sqrt(h.shape[2]) / torch.stack(distances).mean()
         total, norm = 0, 0
         for temperature in temperatures:
-            moves = [
-                reference_targets(h[at], p[at], temperature, iterations, False)
-                - reference_targets(h[at], q[at], temperature, iterations, masked)
-                for at in locations
-            ]
-            moves = torch.stack(moves)
+            moves = torch.stack([to_real(at, temperature) - to_generated(at, temperature) for at in locations])
             rms = moves.square().mean().sqrt()
             total = total + moves / rms
             norm = norm + rms * scale / len(temperatures)
@@ -75,14 +96,14 @@ def reference_drift(h, p, q, temperatures, iterations, maps):
     return torch.cat(drifts), torch.stack(scales), torch.stack(norms)
 
 
-@pytest.mark.parametrize("independent", [False, True])
+@pytest.mark.parametrize("independent, reals, groups", [(False, 9, 1), (False, 12, 2), (True, 9, 1), (True, 15, 3)])
 @pytest.mark.parametrize("temperatures", [(0.5,), (0.2, 1.0)])
-def test_drift_equals_the_reference(independent, temperatures):
+def test_drift_equals_the_reference(independent, temperatures, reals, groups):
     rng = torch.Generator().manual_seed(1)
     h = torch.randn(4, 6, 3, generator=rng, dtype=torch.float64)
-    p = torch.randn(4, 9, 3, generator=rng, dtype=torch.float64) * 1.5 + 0.3
+    p = torch.randn(4, reals, 3, generator=rng, dtype=torch.float64) * 1.5 + 0.3
     q = torch.randn(4, 5, 3, generator=rng, dtype=torch.float64) if independent else None
-    expected = reference_drift(h, p, q, temperatures, iterations=3, maps=2)
+    expected = reference_drift(h, p, q, temperatures, iterations=3, maps=2, groups=groups)
     objective = SinkhornDrift(temperatures, iterations=3)
     found = objective.drift(
         problems(h.float(), 2), problems(p.float(), 2), problems(q.float(), 2) if independent else None
@@ -139,6 +160,20 @@ def test_more_samples_bring_the_displacement_of_equal_distributions_nearer_to_ze
         return raw_drift_norm(*sets)
 
     assert norm(1500) < 0.5 * norm(30)
+
+
+def test_more_reals_than_samples_do_not_push_the_samples_apart():
+    # Among more reals each sample finds nearer ones: with one plan for all 64, samples of the very same distribution
+    # would be told to move outwards by 0.76 (standard error 0.04); the drift's RMS is 1.
+    rng = torch.Generator().manual_seed(0)
+    h, p = torch.randn(200, 16, 8, generator=rng), torch.randn(200, 64, 8, generator=rng)
+    outwards = (SinkhornDrift().drift(problems(h), problems(p), None).displacement * h).sum(dim=2)
+    assert abs(outwards.mean()) < 0.25
+
+
+@pytest.mark.parametrize("count, smallest, groups", [(128, 32, 4), (192, 64, 3), (100, 32, 2), (97, 32, 1), (16, 32, 1)])
+def test_groups_divide_evenly_and_are_no_smaller_than_asked(count, smallest, groups):
+    assert equal_groups(count, smallest) == groups
 
 
 def test_swapping_the_roles_of_real_and_generated_negates_the_drift():

@@ -9,6 +9,10 @@ where T_p(h) is the barycentric target of h under the entropic optimal transport
 distributions agree the two targets agree, and nothing moves; while they differ, p attracts and q keeps the samples
 apart, which is what stops them from all becoming the same face.
 
+That the targets agree holds only between sets of one size: among more points each h finds nearer ones, and its target
+lies nearer to it. With more real features than generated ones the drift would push the samples apart for ever. So the
+real ones are transported to in groups as large as the set of the generated ones, and T_p is the mean of their targets.
+
 The locations are independent problems. Each rank holds its own images' features at all of them; the ranks exchange
 these, so that each solves its share of the problems with everybody's features, and send back where each should move.
 Against gathering all features everywhere, what a rank receives and computes falls with the number of ranks.
@@ -146,10 +150,12 @@ class Transport:
             itself.fill_(math.inf)
         return cls(cost, targets, (squares / count).sqrt(), distance, check=total.sum())
 
-    def barycentric(self, temperature: float, iterations: int) -> Tensor:
-        """T(h): `[l, N, C]`."""
-        epsilon = (temperature * self.deviation).clamp(min=SMALLEST_EPSILON)
-        return transport_targets(self.cost, epsilon, iterations, self.targets)
+    def barycentric(self, temperature: float, iterations: int, groups: int = 1) -> Tensor:
+        """T(h): `[l, N, C]`; the mean over so many groups of targets, each with a plan of its own."""
+        epsilon = (temperature * self.deviation).clamp(min=SMALLEST_EPSILON).repeat_interleave(groups, dim=0)
+        cost = self.cost.unflatten(2, (groups, -1)).transpose(1, 2).flatten(0, 1)
+        targets = self.targets.unflatten(1, (groups, -1)).flatten(0, 1)
+        return transport_targets(cost, epsilon, iterations, targets).unflatten(0, (-1, groups)).mean(dim=1)
 
 
 class Drift(NamedTuple):
@@ -229,8 +235,14 @@ class SinkhornDrift:
             scale: `[l]`, makes each map's mean distance √C; this field needs none.
             temperature: one of the objective's.
         """
-        displacement = to_real.barycentric(temperature, self.iterations)
+        groups = equal_groups(to_real.targets.shape[1], to_generated.targets.shape[1])
+        displacement = to_real.barycentric(temperature, self.iterations, groups)
         return displacement.sub_(to_generated.barycentric(temperature, self.iterations))
+
+
+def equal_groups(count: int, smallest: int) -> int:
+    """The most groups that `count` features divide into evenly, with at least `smallest` in each; 1 if none does."""
+    return next(groups for groups in range(max(1, count // smallest), 0, -1) if count % groups == 0)
 
 
 def drift_loss(h: Problems, drift: Drift) -> Tensor:
