@@ -52,13 +52,23 @@ class FeatureBank:
             self.add(pyramid)
         self._offered.clear()
 
-    def behind(self, pyramid: Pyramid) -> Pyramid:
-        """A pyramid with the bank's images after its own."""
-        return _join([pyramid, *self._batches])
+    def beside(self, pyramid: Pyramid) -> Pyramid:
+        """A batch's pyramid with the bank's images, image by image: the first of each batch, the second of each …
+
+        So all ranks together hold the same images in the same order, whatever their number. Batches of another size,
+        as after a change of the config, are left out.
+        """
+        alike = [batch for batch in self._batches if len(batch["cls"]) == len(pyramid["cls"])]
+        return {
+            name: torch.stack([level, *(batch[name] for batch in alike)], dim=1).flatten(0, 1)
+            for name, level in pyramid.items()
+        }
 
     def content(self) -> Pyramid | None:
         """This rank's share of the bank as one pyramid, None when it is empty."""
-        return _join(list(self._batches)) if self._batches else None
+        if not self._batches:
+            return None
+        return {name: torch.cat([batch[name] for batch in self._batches]) for name in self._batches[0]}
 
     def gathered(self) -> dict[str, Tensor]:
         """The batches of all ranks as `NUMBER/LEVEL` `[N, …]`, the same for any number of ranks. Call on all of them."""
@@ -118,7 +128,3 @@ class FeatureBanks:
         for name, bank in (("real", self.real), ("generated", self.generated)):
             of_bank = {key.removeprefix(f"{name}/"): level for key, level in tensors.items() if key.startswith(name)}
             bank.restore(of_bank, device)
-
-
-def _join(pyramids: list[Pyramid]) -> Pyramid:
-    return {name: torch.cat([pyramid[name] for pyramid in pyramids]) for name in pyramids[0]}

@@ -30,7 +30,8 @@ class Objective(Protocol):
 
         Args:
             generated: pyramid of N generated images, with gradient.
-            real: pyramid of M real images, those of this step first; a bank's may follow.
+            real: pyramid of M real images, some of them a bank's. All ranks' together are in an order that does not
+                depend on the number of ranks.
             other: pyramid of further generated images, without gradient; None where the objective makes do
                 with `generated`.
         """

@@ -60,7 +60,7 @@ class Comparer:
             # Until the bank has something, the samples repel each other.
             other = self.banks.generated.content() if config.generated_bank else self.see_others(stage, batch_size)
         # Pairs are of this batch's images: which of a bank's a rank holds depends on the number of ranks.
-        compared = real if objective == "paired" else self.banks.real.behind(real)
+        compared = real if objective == "paired" else self.banks.real.beside(real)
         result = self.objectives[objective](generated, compared, other)
         for quantity, value in result.checks.items():
             checks.look(quantity, [value])
