@@ -128,12 +128,12 @@ def test_the_copied_files_are_enough_to_build_the_package(tmp_path):
 
 IMAGE = """
 mount -t tmpfs tmpfs "$1"
-mkdir "$1/upper" "$1/work" "$1/root"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
-cp "$2" "$1/root/build.sh"
-mount --rbind /dev "$1/root/dev"
-mount -t proc proc "$1/root/proc"
-exec chroot "$1/root" bash -eux /build.sh
+mkdir "$1/upper" "$1/work" "$1/merged"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/merged"
+cp "$2" "$1/merged/build.sh"
+mount --rbind /dev "$1/merged/dev"
+mount -t proc proc "$1/merged/proc"
+exec chroot "$1/merged" bash -eux /build.sh
 """
 
 

@@ -59,7 +59,7 @@ class Comparer:
         if objective != "paired" and config.self_term == "independent":
             # Until the bank has something, the samples repel each other.
             other = self.banks.generated.content() if config.generated_bank else self.see_others(stage, batch_size)
-        # Pairs are of this batch's images: which of a bank's a rank holds depends on the number of ranks.
+        # A pair is with an image of this batch: regression to random pairs gains nothing from a bank's.
         compared = real if objective == "paired" else self.banks.real.beside(real)
         result = self.objectives[objective](generated, compared, other)
         for quantity, value in result.checks.items():
