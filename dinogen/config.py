@@ -148,6 +148,8 @@ class TrainConfig:
         learning_rate: of Adam.
         rampup_kimg: the learning rate grows linearly over this.
         decay_kimg: the learning rate falls along a cosine to zero over this, at the end of total_kimg.
+        decay_batch_growth: meanwhile both batches are so many times as large: small ones learn sooner, large ones
+            more exactly.
         betas: of Adam.
         clip_grad_norm: largest norm of the gradient.
         ema_kimg: half-life of the averaged generator.
@@ -164,7 +166,8 @@ class TrainConfig:
         rank_timeout_seconds: a rank without a sign of life for so long ends the others.
         compile: compile the generator and the teacher's layers; each stage begins with a wait.
         workers: loader processes a rank.
-        init_from: a snapshot, a run or a hub id whose generator a new run starts from; it must have the same sizes.
+        init_from: a snapshot, a run or a hub id whose generator a new run starts from; it must have the same sizes,
+            save that its img_resolution may be smaller.
     """
 
     total_kimg: float = 500.0
@@ -176,6 +179,7 @@ class TrainConfig:
     learning_rate: float = 1e-3
     rampup_kimg: float = 5.0
     decay_kimg: float = 0.0
+    decay_batch_growth: int = 1
     betas: tuple[float, float] = (0.9, 0.99)
     clip_grad_norm: float = 10.0
     ema_kimg: float = 6.0
@@ -196,10 +200,16 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for key in (
             "total_kimg", "batch_size", "real_batch_size", "gradient_accumulation_steps", "learning_rate",
-            "clip_grad_norm", "ema_kimg", "checkpoint_kimg", "keep_checkpoints", "snapshot_kimg", "log_kimg",
+            "decay_batch_growth", "clip_grad_norm", "ema_kimg", "checkpoint_kimg", "keep_checkpoints", "snapshot_kimg", "log_kimg",
             "max_bad_steps", "rank_timeout_seconds",
         ):  # fmt: skip
             require_positive(f"train.{key}", getattr(self, key))
+        if self.decay_kimg < 0:
+            raise UsageError(f"train.decay_kimg {self.decay_kimg} must not be below zero")
+        if self.decay_batch_growth > 1 and not self.decay_kimg:
+            raise UsageError(
+                f"train.decay_batch_growth {self.decay_batch_growth} serves train.decay_kimg only; set that, or 1"
+            )
         for key in ("max_minutes", "keep_every_kimg", "evaluate_kimg"):
             if getattr(self, key) is not None:
                 require_positive(f"train.{key}", getattr(self, key))

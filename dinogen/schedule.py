@@ -37,11 +37,18 @@ def stage_start(resolution: int, schedule: ScheduleConfig) -> float:
     return math.log2(resolution / schedule.start_resolution) * schedule.stage_kimg * 1000
 
 
-def batch_sizes_at(resolution: int, train: TrainConfig) -> tuple[int, int]:
-    """Generated and real images a step, all ranks together, at a stage's resolution."""
+def batch_sizes_at(cur_nimg: int, resolution: int, train: TrainConfig) -> tuple[int, int]:
+    """Generated and real images a step, all ranks together, at a clock reading and its stage's resolution."""
     applying = [size for size in train.batch_size_at if size <= resolution]
     batch_size = train.batch_size_at[max(applying)] if applying else train.batch_size
-    return batch_size, max(batch_size, train.real_batch_size * batch_size // train.batch_size)
+    real_batch_size = max(batch_size, train.real_batch_size * batch_size // train.batch_size)
+    growth = train.decay_batch_growth if cur_nimg >= decay_start(train) else 1
+    return growth * batch_size, growth * real_batch_size
+
+
+def decay_start(train: TrainConfig) -> float:
+    """The clock reading from which the learning rate falls, in images."""
+    return (train.total_kimg - train.decay_kimg) * 1000
 
 
 def learning_rate_at(cur_nimg: int, train: TrainConfig) -> float:

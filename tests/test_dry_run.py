@@ -39,6 +39,9 @@ def test_the_stages_are_those_that_the_run_gets_to():
     assert plan_stages(config) == ends
     config.train.total_kimg = 8
     assert plan_stages(config) == [StagePlan(4, 0, 6000), StagePlan(8, 6000, 8000)]
+    config.train = TrainConfig(total_kimg=15, decay_kimg=7, decay_batch_growth=2)
+    parts = [StagePlan(4, 0, 6000), StagePlan(8, 6000, 8000), StagePlan(8, 8000, 12000), StagePlan(16, 12000, 15000)]
+    assert plan_stages(config) == parts, "where batches grow in a stage it is measured twice"
 
 
 def test_it_measures_every_stage_and_writes_nothing(shards32, tmp_path, capsys):

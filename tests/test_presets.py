@@ -61,6 +61,21 @@ def test_a_new_run_starts_at_the_snapshots_weights_and_goes_on_from_its_own(shar
     assert not torch.allclose(ended["mapping.layers.0.weight"], weights["mapping.layers.0.weight"], atol=1e-4)
 
 
+def test_a_smaller_generator_is_grown(shards32, tmp_path):
+    """Its blocks are taken over; those that it lacks start as random as those of any new run."""
+    snapshot = save_snapshot(tmp_path / "snapshot", 32, img_resolution=32)
+    still = ["--train.learning_rate=1e-12", "--train.total_kimg=0.016", "--schedule.start_resolution=32"]
+    ends = []
+    for name, more in (("from", [f"--train.init_from={snapshot}"]), ("new", [])):
+        assert main(flags(shards32, tmp_path / name, *SIZES, *still, *more)) == 0
+        ends.append(load_file(newest(tmp_path / name, "checkpoints/*") / "generator.safetensors"))
+    weights = load_file(snapshot / "model.safetensors")
+    lacking = ("synthesis.blocks.b64.", "synthesis.blocks.b128.", "synthesis.blocks.b256.")
+    assert ends[0].keys() - weights.keys() == {name for name in ends[0] if name.startswith(lacking)}
+    for name, values in ends[0].items():
+        torch.testing.assert_close(values, weights.get(name, ends[1][name]), rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("more", "code", "named"),
     [

@@ -41,8 +41,18 @@ def test_starting_at_the_last_resolution_means_no_growth():
 
 def test_batches_shrink_from_a_resolution_on_and_reals_in_proportion():
     train = TrainConfig(batch_size=64, real_batch_size=192, batch_size_at={128: 16})
-    assert batch_sizes_at(64, train) == (64, 192)
-    assert batch_sizes_at(128, train) == batch_sizes_at(256, train) == (16, 48)
+    assert batch_sizes_at(0, 64, train) == (64, 192)
+    assert batch_sizes_at(0, 128, train) == batch_sizes_at(0, 256, train) == (16, 48)
+
+
+def test_batches_grow_while_the_learning_rate_falls():
+    train = TrainConfig(
+        batch_size=32, real_batch_size=128, batch_size_at={128: 16}, total_kimg=10, decay_kimg=4, decay_batch_growth=3
+    )
+    assert batch_sizes_at(5_999, 64, train) == (32, 128) and batch_sizes_at(5_999, 128, train) == (16, 64)
+    assert batch_sizes_at(6_000, 64, train) == (96, 384) and batch_sizes_at(6_000, 128, train) == (48, 192)
+    assert {learning_rate_at(nimg, train) for nimg in (5_500, 6_000)} == {train.learning_rate}
+    assert learning_rate_at(6_001, train) < train.learning_rate
 
 
 def test_learning_rate_ramps_up_stays_and_decays_to_zero():
@@ -77,6 +87,8 @@ def test_the_warm_up_regresses_to_pairs_and_then_the_drift_takes_over():
         (lambda: GeneratorConfig(img_resolution=48), "img_resolution 48 is not a power of two.*take 32 or 64"),
         (lambda: GeneratorConfig(img_resolution=2), "img_resolution 2"),
         (lambda: ScheduleConfig(stage_kimg=5, fade_kimg=6), "schedule.fade_kimg 6"),
+        (lambda: TrainConfig(decay_kimg=-1), "train.decay_kimg -1 must not be below zero"),
+        (lambda: TrainConfig(decay_batch_growth=2), "train.decay_batch_growth 2 serves train.decay_kimg only"),
         (lambda: TrainConfig(batch_size=0), "train.batch_size 0 must be above zero"),
         (lambda: TrainConfig(max_minutes=-1), "train.max_minutes -1"),
         (lambda: ObjectiveConfig(temperatures=[0.0]), "objective.temperatures"),

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -116,6 +117,19 @@ def test_every_stage_up_to_256_takes_a_step(shards32, tmp_path):
     assert [event.value for event in events.Scalars("schedule/resolution")] == [4, 8, 16, 32, 64, 128, 256]
     weights = load_file(newest(tmp_path / "run", "checkpoints/*") / "optimizer.safetensors")
     assert {f"b{2**k}" for k in range(2, 9)} <= {key.split(".")[2] for key in weights if key.startswith("synthesis")}
+
+
+def test_batches_grow_at_the_end_of_a_run_and_of_one_that_goes_on(shards32, tmp_path):
+    """Two steps with 16 real images, two with 32; the last one again from a checkpoint."""
+    growing = ["--train.decay_kimg=0.064", "--train.decay_batch_growth=2", "--train.total_kimg=0.096"]
+    assert main(flags(shards32, tmp_path / "run", *growing, "--train.checkpoint_kimg=0.032")) == 0
+    output = newest(tmp_path / "run", "checkpoints/*")
+    state = json.loads((output / "state.json").read_text())
+    assert (state["cur_nimg"], state["cur_step"]) == (96, 4)
+    shutil.rmtree(output)
+    assert newest(tmp_path / "run", "checkpoints/*").name == "nimg000000000064"
+    assert main(flags(shards32, tmp_path / "run", *growing)) == 0
+    assert json.loads((output / "state.json").read_text()) == state
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,10 @@ def check_batches(train: TrainConfig, objective: ObjectiveConfig, world_size: in
     Raises:
         UsageError: the ranks could not take equal shares, or a bank has no room for a batch.
     """
-    batch_sizes = {batch_sizes_at(resolution, train) for resolution in (4, *train.batch_size_at)}
+    end = int(train.total_kimg * 1000)
+    batch_sizes = {
+        batch_sizes_at(nimg, resolution, train) for resolution in (4, *train.batch_size_at) for nimg in (0, end)
+    }
     for size in sorted(size for pair in batch_sizes for size in pair):
         if size % world_size or size < 2:
             raise UsageError(

@@ -47,7 +47,8 @@ class Comparer:
             checks: are shown everything that could be other than finite.
             cur_nimg: the clock, which says what has joined the objective.
         """
-        config, batch_size = self.config.objective, batch_sizes_at(stage.resolution, self.config.train)[0]
+        config = self.config.objective
+        batch_size, _ = batch_sizes_at(cur_nimg, stage.resolution, self.config.train)
         real = self.real_pyramid(batch)
         checks.look("the real images' features", real.values())
         images = self.draw(self.G, stage, batch_size)

@@ -28,18 +28,18 @@ class Forecast:
 
     Args:
         stages: those of the schedule, coarse to fine.
-        measured: the measured ones, by resolution; always the last.
+        measured: what was found of those that were measured; always of the last.
         already: clock at which the run stands.
     """
 
     stages: list[StagePlan]
-    measured: dict[int, Measurement]
+    measured: dict[StagePlan, Measurement]
     already: int
 
     def rate(self, stage: StagePlan) -> float:
-        """Real images a second. A stage that was not measured is taken to be as slow as the next finer one."""
-        finer = [resolution for resolution in self.measured if resolution >= stage.resolution]
-        return self.measured[min(finer)].images_per_second
+        """Real images a second. A stage that was not measured is taken to be as slow as the next one that was."""
+        later = [measured for measured in self.measured if measured.start >= stage.start]
+        return self.measured[min(later, key=lambda measured: measured.start)].images_per_second
 
     def seconds(self, stage: StagePlan) -> float:
         """What is left of a stage."""
@@ -54,7 +54,7 @@ def rehearse(trainer: "Trainer") -> Forecast:
     for stage in [stages[-1], *stages[:-1]]:
         if measured and any_rank(time.monotonic() - began > CHEAP_MINUTES * 60, trainer.device):
             break
-        measured[stage.resolution] = measure_stage(trainer, stage)
+        measured[stage] = measure_stage(trainer, stage)
     trainer.cur_nimg = already
     return Forecast(stages, measured, already)
 
@@ -103,7 +103,7 @@ def schedule(forecast: Forecast) -> list[str]:
     """A row for each stage, and one for all."""
     rows = [("stage", "kimg", "batch gen/real", "real img/s", "memory a process", "time left")]
     for stage in forecast.stages:
-        taken = forecast.measured.get(stage.resolution)
+        taken = forecast.measured.get(stage)
         rows.append(
             (
                 f"{stage.resolution} px",

@@ -1,9 +1,11 @@
 """How fast a stage's steps are, and how much memory they take: the run's own steps, on its own data."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import psutil
@@ -13,7 +15,7 @@ from dinogen.config import RunConfig
 from dinogen.distributed import gather_rows
 from dinogen.objectives import PairedRegression, SinkhornDrift
 from dinogen.progress import progress
-from dinogen.schedule import batch_sizes_at, stage_start
+from dinogen.schedule import batch_sizes_at, decay_start, stage_start
 
 if TYPE_CHECKING:
     from dinogen.train.trainer import Trainer
@@ -25,7 +27,7 @@ MOST_STEPS = 12
 
 @dataclass(frozen=True)
 class StagePlan:
-    """One stage of a run.
+    """One stage of a run, or a part of it in which batches have one size.
 
     Args:
         resolution: side of its images.
@@ -69,13 +71,15 @@ class Measurement:
 def plan_stages(config: RunConfig) -> list[StagePlan]:
     """The stages that a run gets to within `total_kimg`, coarse to fine."""
     total = int(config.train.total_kimg * 1000)
+    grown = math.ceil(decay_start(config.train)) if config.train.decay_batch_growth > 1 else total
     resolution, last = config.schedule.start_resolution, config.generator.img_resolution
     stages = []
     while resolution <= last:
         start = int(stage_start(resolution, config.schedule))
         end = total if resolution == last else min(total, int(stage_start(2 * resolution, config.schedule)))
         if start < end:
-            stages.append(StagePlan(resolution, start, end))
+            bounds = sorted({start, min(max(start, grown), end), end})
+            stages += [StagePlan(resolution, *part) for part in pairwise(bounds)]
         resolution *= 2
     return stages
 
@@ -110,7 +114,7 @@ def measure_stage(trainer: "Trainer", stage: StagePlan, steps: int | None = None
         steps: to measure; None takes as many as fit into two seconds, one at least.
         warm_up: steps before, which do not count: in them libraries choose their ways, and torch compiles.
     """
-    device, train = trainer.device, trainer.config.train
+    device = trainer.device
     with steps_of(trainer, stage) as step:
         began = now(device)
         for _ in range(warm_up):
@@ -126,7 +130,7 @@ def measure_stage(trainer: "Trainer", stage: StagePlan, steps: int | None = None
         seconds = (now(device) - began) / count
     mine = torch.tensor([[seconds, float(peak_bytes(device))]], dtype=torch.float64, device=device)
     seconds, peak = gather_rows(mine).amax(dim=0).tolist()
-    batch_sizes = batch_sizes_at(stage.resolution, train)
+    batch_sizes = batch_sizes_at(stage.start, stage.resolution, trainer.config.train)
     return Measurement(stage.resolution, *batch_sizes, seconds, count, images / count, int(peak))
 
 

@@ -3,11 +3,14 @@
 from dinogen.config import RunConfig
 from dinogen.errors import DinogenError, UsageError
 from dinogen.networks import Generator
+from dinogen.networks.synthesis import block_resolutions
 from dinogen.sample import load_generator
 
 
 def start_from_snapshot(network: Generator, config: RunConfig) -> None:
     """Give a new generator the weights that `train.init_from` names.
+
+    It may be a smaller one: blocks finer than its own keep the random weights that they have, to be grown.
 
     Args:
         network: of the sizes that the config says.
@@ -25,6 +28,9 @@ def start_from_snapshot(network: Generator, config: RunConfig) -> None:
             f"are not trained yet: take schedule.start_resolution {snapshot.trained_resolution}"
         )
     weights, wanted = snapshot.state_dict(), network.state_dict()
+    finer = [size for size in block_resolutions(network.img_resolution) if size > snapshot.img_resolution]
+    fresh = tuple(f"synthesis.blocks.b{size}." for size in finer)
+    weights |= {name: values for name, values in wanted.items() if name.startswith(fresh)}
     for name in sorted(weights.keys() | wanted.keys()):
         shapes = [tuple(values[name].shape) if name in values else None for values in (weights, wanted)]
         if shapes[0] != shapes[1]:

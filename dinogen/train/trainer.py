@@ -115,6 +115,11 @@ class Trainer:
     def stage(self) -> Stage:
         return stage_of_run(self.cur_nimg, self.config)
 
+    @property
+    def batch_sizes_now(self) -> tuple[int, int]:
+        """Generated and real images a step, all ranks together."""
+        return batch_sizes_at(self.cur_nimg, self.stage.resolution, self.config.train)
+
     # ---- the loop
 
     def train(self) -> Path:
@@ -167,15 +172,15 @@ class Trainer:
         return int(before / (kimg * 1000)) != int(self.cur_nimg / (kimg * 1000))
 
     def one_stage(self) -> Iterator[tuple[list[Batch], Stage]]:
-        """The batches of one step after the other, until the resolution changes."""
-        resolution = self.stage.resolution
+        """The batches of one step after the other, until the resolution or their size changes."""
+        resolution, sizes = self.stage.resolution, self.batch_sizes_now
         stored = uses_stored_pyramids(resolution, self.teacher.spec.input_size, self.config.train)
         batches = self.loader.batches(
-            batch_sizes_at(resolution, self.config.train)[1],
+            sizes[1],
             image_resolution=None if stored and not self.comparer.late.want_images(resolution) else resolution,
             pyramid=stored,
         )
-        while self.stage.resolution == resolution:
+        while (self.stage.resolution, self.batch_sizes_now) == (resolution, sizes):
             yield list(islice(batches, self.config.train.gradient_accumulation_steps)), self.stage
 
     # ---- one step
@@ -188,8 +193,7 @@ class Trainer:
             stage: of all of them: the clock moves when the step is done.
         """
         train = self.config.train
-        batch_size, real_batch_size = batch_sizes_at(stage.resolution, train)
-        nimg = real_batch_size * len(batches)
+        nimg = self.batch_sizes_now[1] * len(batches)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate_at(self.cur_nimg, train)
         objective = objective_at(self.cur_nimg, self.config.objective)
