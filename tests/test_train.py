@@ -121,7 +121,8 @@ def test_every_stage_up_to_256_takes_a_step(shards32, tmp_path):
 
 def test_batches_grow_at_the_end_of_a_run_and_of_one_that_goes_on(shards32, tmp_path):
     """Two steps with 16 real images, two with 32; the last one again from a checkpoint."""
-    growing = ["--train.decay_kimg=0.064", "--train.decay_batch_growth=2", "--train.total_kimg=0.096"]
+    growing = ["--train.decay_kimg=0.064", "--train.decay_batch_growth=2", "--train.total_kimg=0.096",
+               "--schedule.start_resolution=32"]  # fmt: skip
     assert main(flags(shards32, tmp_path / "run", *growing, "--train.checkpoint_kimg=0.032")) == 0
     output = newest(tmp_path / "run", "checkpoints/*")
     state = json.loads((output / "state.json").read_text())
