@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from test_train import NARROW, complaint, flags, newest
 
@@ -34,7 +35,7 @@ def test_a_narrow_generator_takes_a_step(preset, shards32, tmp_path):
     where = ["--data", str(shards32), "--output", str(tmp_path / "run")]
     assert main(["--config", str(preset), *where, *NARROW, *TINY_TEACHER, *STEP, *more]) == 0
     settings = json.loads((newest(tmp_path / "run", "snapshots/*") / "config.json").read_text())
-    assert settings["trained_resolution"] == (256 if preset.stem == "finetune" else 4)
+    assert settings["trained_resolution"] == yaml.safe_load(preset.read_text())["schedule"].get("start_resolution", 4)
 
 
 # ---- from a snapshot
