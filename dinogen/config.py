@@ -79,6 +79,9 @@ class ObjectiveConfig:
         real_bank: sinkhorn, kernel: images of earlier real batches, all ranks together, that a step compares with too.
         generated_bank: the same with an independent self_term: images of earlier steps that stand in for the second
             batch, so that it need not be drawn.
+        bands: sinkhorn, kernel: into so many the embeddings are split by how much they vary along their principal axes,
+            each with a transport and a share of the drift of its own: for fine structure. 1 leaves them whole.
+        bands_from_kimg: when that sets in. Early on whole embeddings teach more.
         warmup_kimg: sinkhorn, kernel: so long regress to randomly paired images first: that teaches soon what all
             faces have in common, and the drift then how they differ.
         frechet_weight: of a Fréchet loss on whole images' features, added to the objective; 0 leaves it out.
@@ -92,6 +95,8 @@ class ObjectiveConfig:
     self_term: Literal["masked", "independent"] = "masked"
     real_bank: int = 0
     generated_bank: int = 0
+    bands: int = 1
+    bands_from_kimg: float = 0.0
     warmup_kimg: float = 0.0
     frechet_weight: float = 0.0
     frechet_from_kimg: float = 0.0
@@ -99,7 +104,12 @@ class ObjectiveConfig:
 
     def __post_init__(self) -> None:
         require_positive("objective.frechet_memory_kimg", self.frechet_memory_kimg)
-        for key in ("real_bank", "generated_bank", "warmup_kimg", "frechet_weight", "frechet_from_kimg"):
+        require_positive("objective.bands", self.bands)
+        if self.bands > 1 and self.name == "paired":
+            raise UsageError(f"objective.bands {self.bands} serves objective.name sinkhorn and kernel; set that, or 1")
+        for key in (
+            "real_bank", "generated_bank", "bands_from_kimg", "warmup_kimg", "frechet_weight", "frechet_from_kimg",
+        ):  # fmt: skip
             if getattr(self, key) < 0:
                 raise UsageError(f"objective.{key} {getattr(self, key)} must not be below zero")
         if self.generated_bank and self.self_term != "independent":

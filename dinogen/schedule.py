@@ -73,8 +73,11 @@ def ema_beta(cur_nimg: int, nimg_per_step: int, train: TrainConfig) -> float:
 
 
 def objective_at(cur_nimg: int, objective: ObjectiveConfig) -> str:
-    """Name of the objective that trains at a clock reading: `paired` during the warm-up."""
-    return "paired" if cur_nimg < objective.warmup_kimg * 1000 else objective.name
+    """What trains at a clock reading, a name for `make_objective`: `paired` during the warm-up, `banded` from when on."""
+    if cur_nimg < objective.warmup_kimg * 1000:
+        return "paired"
+    banded = objective.bands > 1 and cur_nimg >= objective.bands_from_kimg * 1000
+    return "banded" if banded else objective.name
 
 
 def uses_stored_pyramids(resolution: int, teacher_input_size: int, train: TrainConfig) -> bool:

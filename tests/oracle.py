@@ -16,6 +16,7 @@ WAYS = {
     "masked": ["--objective.temperatures=[0.05,0.2]"],
     "independent": ["--objective.self_term=independent"],
     "banks": ["--objective.self_term=independent", "--objective.real_bank=32", "--objective.generated_bank=16"],
+    "banded": ["--objective.bands=4"],
     "kernel": ["--objective.name=kernel"],
     "frechet": ["--objective.frechet_weight=1"],
     "paired": ["--objective.name=paired"],

@@ -112,6 +112,26 @@ def test_drift_equals_the_reference(independent, temperatures, reals, groups):
         torch.testing.assert_close(ours.double(), reference, rtol=2e-4, atol=2e-4)
 
 
+@pytest.mark.parametrize("independent", [False, True])
+def test_drift_in_bands_is_the_drift_of_each_along_its_axes(independent):
+    rng = torch.Generator().manual_seed(2)
+    spread = torch.tensor([3.0, 0.2, 1.0, 0.5], dtype=torch.float64)
+    h = torch.randn(6, 6, 4, generator=rng, dtype=torch.float64) * spread
+    p = torch.randn(6, 12, 4, generator=rng, dtype=torch.float64) * spread.flip(0)
+    q = torch.randn(6, 6, 4, generator=rng, dtype=torch.float64) if independent else None
+    expected, per_map = torch.zeros_like(h), 3
+    for first in (0, per_map):
+        part = slice(first, first + per_map)
+        centred = p[part] - p[part].mean(dim=1, keepdim=True)
+        _, vectors = torch.linalg.eigh((centred.transpose(1, 2) @ centred).sum(dim=0))
+        for axes in (vectors[:, 2:], vectors[:, :2]):
+            along = [None if x is None else x[part] @ axes for x in (h, p, q)]
+            expected[part] += reference_drift(*along, (0.2, 1.0), iterations=3, maps=1, groups=2)[0] @ axes.T
+    sets = [None if x is None else problems(x.float(), 2) for x in (h, p, q)]
+    found = SinkhornDrift((0.2, 1.0), iterations=3, bands=2).drift(*sets).displacement
+    torch.testing.assert_close(found.double(), expected, rtol=5e-4, atol=5e-4)
+
+
 def plan_of(cost: Tensor, epsilon: float, iterations: int) -> Tensor:
     """The plan itself: what it makes of unit vectors."""
     count, rows, columns = cost.shape
@@ -242,6 +262,26 @@ def flow(name: str, steps: int = 400) -> Tensor:
         objective({"cls": points}, {"cls": real}).loss.backward()
         optimizer.step()
     return points.detach()
+
+
+def spread_of_fine_structure(bands: int) -> float:
+    """Of trained points over real ones, in four dimensions of eight that vary a tenth as much as the others."""
+    rng = torch.Generator().manual_seed(0)
+    deviation = torch.tensor([3.0] * 4 + [0.3] * 4)
+    points = torch.nn.Parameter(torch.randn(64, 8, generator=rng) * deviation * torch.tensor([1.0] * 4 + [0.2] * 4))
+    objective = make_objective(ObjectiveConfig(bands=bands), "banded")
+    optimizer = torch.optim.Adam([points], lr=0.02)
+    for step in range(100):
+        optimizer.param_groups[0]["lr"] = 0.02 * (1 - step / 100)
+        optimizer.zero_grad()
+        objective({"cls": points}, {"cls": torch.randn(256, 8, generator=rng) * deviation}).loss.backward()
+        optimizer.step()
+    return (points.detach().std(dim=0) / deviation)[4:].mean().item()
+
+
+def test_bands_keep_the_variance_of_what_varies_little():
+    assert 0.7 < spread_of_fine_structure(bands=2) < 1.5
+    assert spread_of_fine_structure(bands=1) > 2, "a plan that follows the rest says nothing of it"
 
 
 def share_at_modes(points: Tensor) -> tuple[float, float]:

@@ -139,6 +139,7 @@ def test_batches_grow_at_the_end_of_a_run_and_of_one_that_goes_on(shards32, tmp_
         ["--objective.name=paired"],
         ["--objective.warmup_kimg=0.032"],
         ["--objective.self_term=independent", "--objective.temperatures=[0.02,0.2]"],
+        ["--objective.bands=4", "--objective.bands_from_kimg=0.032"],
         ["--train.gradient_accumulation_steps=2"],
         ["--train.workers=1", "--schedule.start_resolution=32"],
     ],

@@ -10,9 +10,10 @@ __all__ = ["Objective", "ObjectiveResult", "PairedRegression", "SinkhornDrift", 
 
 
 def make_objective(config: ObjectiveConfig, name: str | None = None) -> Objective:
-    """The objective that a config names, or another one with its settings."""
+    """What a config trains by at some time: the objective that it names, `paired`, or `banded`: the named one in bands."""
     if (name or config.name) == "paired":
         return PairedRegression()
-    if (name or config.name) == "kernel":
-        return KernelDrift(tuple(config.temperatures))
-    return SinkhornDrift(tuple(config.temperatures), config.iterations)
+    bands = config.bands if name == "banded" else 1
+    if config.name == "kernel":
+        return KernelDrift(tuple(config.temperatures), bands)
+    return SinkhornDrift(tuple(config.temperatures), config.iterations, bands)

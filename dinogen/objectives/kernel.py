@@ -19,10 +19,11 @@ class KernelDrift(SinkhornDrift):
 
     Args:
         temperatures: of the kernel, each times the mean distance on a map.
+        bands: as there.
     """
 
-    def __init__(self, temperatures: tuple[float, ...] = (0.02, 0.05, 0.2)):
-        super().__init__(temperatures)
+    def __init__(self, temperatures: tuple[float, ...] = (0.02, 0.05, 0.2), bands: int = 1):
+        super().__init__(temperatures, bands=bands)
 
     def displacement(self, to_real: Transport, to_generated: Transport, scale: Tensor, temperature: float) -> Tensor:
         """V, `[l, N, C]`, in the features' own units."""

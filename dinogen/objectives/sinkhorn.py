@@ -13,6 +13,10 @@ That the targets agree holds only between sets of one size: among more points ea
 lies nearer to it. With more real features than generated ones the drift would push the samples apart for ever. So the
 real ones are transported to in groups as large as the set of the generated ones, and T_p is the mean of their targets.
 
+A plan follows what varies most, in patches their colour and contrast; of the rest it knows only the mean given that,
+and nothing keeps the variance of fine structure right. So features may be split along the principal axes of the real
+ones into bands, from what varies most to what varies least, with a plan and a drift of equal size for each.
+
 The locations are independent problems. Each rank holds its own images' features at all of them; the ranks exchange
 these, so that each solves its share of the problems with everybody's features, and send back where each should move.
 Against gathering all features everywhere, what a rank receives and computes falls with the number of ranks.
@@ -31,6 +35,7 @@ from dinogen.pyramid import Pyramid
 
 SMALLEST_EPSILON = 1e-8  # keeps constant features from dividing by zero
 SMALLEST_RMS = 1e-8
+SOME_LOCATIONS = 32  # at a time: a matrix [C, C] for each of all would be gigabytes
 
 
 @dataclass
@@ -158,6 +163,57 @@ class Transport:
         return transport_targets(cost, epsilon, iterations, targets).unflatten(0, (-1, groups)).mean(dim=1)
 
 
+@dataclass
+class Bands:
+    """Splits the features of this rank's share of the problems into bands of equal width, each a problem of its own.
+
+    Args:
+        count: B, the bands.
+        axes: `[maps, C, C]`, orthonormal, an axis a column; None with one band, which is the features as they are.
+        locations: how many of the share belong to each map.
+    """
+
+    count: int
+    axes: Tensor | None
+    locations: list[int]
+
+    @classmethod
+    def along_principal_axes(cls, real: Tensor, h: Problems, count: int) -> "Bands":
+        """Of each map's real features, centred `[l, M, C]`; one band if C is not a multiple of `count`."""
+        width = real.shape[2]
+        if count == 1 or width % count:
+            return cls(1, None, [])
+        locations = h.map_of[share_of(len(h.map_of))].bincount(minlength=len(h.names)).tolist()
+        # In float64, so that close eigenvalues change places with the number of ranks as good as never.
+        scatter = real.new_zeros(len(h.names), width, width, dtype=torch.float64)
+        for of_map, features in zip(scatter, real.split(locations)):
+            for some in features.split(SOME_LOCATIONS):
+                of_map += torch.bmm(some.transpose(1, 2), some).double().sum(dim=0)
+        ascending = torch.linalg.eigh(sum_over_ranks(scatter)).eigenvectors
+        return cls(count, ascending.flip(2).float(), locations)
+
+    def split(self, features: Tensor) -> Tensor:
+        """`[l, N, C]` to `[l·B, N, C/B]`."""
+        if self.axes is None:
+            return features
+        parts = zip(features.split(self.locations), self.axes)
+        turned = torch.cat([part @ axes for part, axes in parts])
+        return turned.unflatten(2, (self.count, -1)).transpose(1, 2).flatten(0, 1)
+
+    def join(self, features: Tensor) -> Tensor:
+        """The inverse of `split`."""
+        if self.axes is None:
+            return features
+        turned = features.unflatten(0, (-1, self.count)).transpose(1, 2).flatten(2)
+        parts = zip(turned.split(self.locations), self.axes)
+        return torch.cat([part @ axes.T for part, axes in parts])
+
+    def mean_per_map(self, values: Tensor, h: Problems) -> Tensor:
+        """Average `[l·B, K]` over each map's locations on all ranks: `[maps, B, K]`."""
+        of_location = values.unflatten(0, (-1, self.count)).flatten(1)
+        return h.mean_over_ranks(of_location).unflatten(1, (self.count, -1))
+
+
 class Drift(NamedTuple):
     """Where every feature of one width should move.
 
@@ -166,7 +222,7 @@ class Drift(NamedTuple):
         scale: `[maps]`, makes the mean distance of each map √C.
         norms: `[maps]`, the RMS of V on each map before it was normalised.
         spread: `[maps]`, mean distance among generated features over that to real ones (near 1 when they agree, near 0
-            when the generator has collapsed).
+            when the generator has collapsed); with bands the mean of theirs.
         checks: as in `ObjectiveResult`.
     """
 
@@ -183,11 +239,14 @@ class SinkhornDrift:
     Args:
         temperatures: each times the standard deviation of a problem's costs is a regularisation ε.
         iterations: Sinkhorn rounds.
+        bands: of embeddings, each with a plan of its own; colours and other maps whose width is not a multiple of it
+            stay whole.
     """
 
-    def __init__(self, temperatures: tuple[float, ...] = (0.05,), iterations: int = 3):
+    def __init__(self, temperatures: tuple[float, ...] = (0.05,), iterations: int = 3, bands: int = 1):
         self.temperatures = temperatures
         self.iterations = iterations
+        self.bands = bands
 
     def __call__(self, generated: Pyramid, real: Pyramid, other: Pyramid | None = None) -> ObjectiveResult:
         """See `Objective`. Without `other` the samples repel each other, none itself."""
@@ -210,29 +269,35 @@ class SinkhornDrift:
         # Distances do not depend on the origin, and near it their rounding errors are smallest.
         real = rows_to_problems(p.features).float()
         origin = real.mean(dim=1, keepdim=True)
-        generated = rows_to_problems(h.features.float()) - origin
-        others = generated if q is None else rows_to_problems(q.features.float()) - origin
-        to_real = Transport.between(generated, real - origin)
+        real = real - origin
+        bands = Bands.along_principal_axes(real, h, self.bands)
+        generated = bands.split(rows_to_problems(h.features.float()) - origin)
+        others = generated if q is None else bands.split(rows_to_problems(q.features.float()) - origin)
+        to_real = Transport.between(generated, bands.split(real))
         to_generated = Transport.between(generated, others, mask_diagonal=q is None)
 
         of_problem = h.map_of[share_of(len(h.map_of))]
-        distances = h.mean_over_ranks(torch.stack([to_real.distance, to_generated.distance], dim=1))
-        scale = math.sqrt(generated.shape[2]) / distances.mean(dim=1).clamp(min=SMALLEST_RMS)
-        fields = [self.displacement(to_real, to_generated, scale[of_problem], each) for each in self.temperatures]
-        rms = h.mean_over_ranks(torch.stack([field.square().mean(dim=(1, 2)) for field in fields], dim=1)).sqrt()
+        distances = bands.mean_per_map(torch.stack([to_real.distance, to_generated.distance], dim=1), h)
+        distance = distances.mean(dim=2).clamp(min=SMALLEST_RMS)
+        band_scale = (math.sqrt(generated.shape[2]) / distance)[of_problem].flatten()
+        fields = [self.displacement(to_real, to_generated, band_scale, each) for each in self.temperatures]
+        rms = bands.mean_per_map(torch.stack([field.square().mean(dim=(1, 2)) for field in fields], dim=1), h).sqrt()
         total = torch.zeros_like(generated)
-        for field, size in zip(fields, rms.clamp(min=SMALLEST_RMS)[of_problem].unbind(dim=1)):
+        for field, size in zip(fields, rms.clamp(min=SMALLEST_RMS)[of_problem].flatten(0, 1).unbind(dim=1)):
             total += field / size[:, None, None]
-        spread = distances[:, 1] / distances[:, 0].clamp(min=SMALLEST_RMS)
+        total = bands.join(total)
+        scale = math.sqrt(total.shape[2]) / distance.square().sum(dim=1).sqrt()
+        norms = rms.square().mean(dim=1).sqrt().mean(dim=1) * scale
+        spread = (distances[..., 1] / distances[..., 0].clamp(min=SMALLEST_RMS)).mean(dim=1)
         checks = {"the transport's costs": to_real.check + to_generated.check, "the drift": total.sum()}
-        return Drift(problems_to_rows(total, len(h.map_of)), scale, rms.mean(dim=1) * scale, spread, checks)
+        return Drift(problems_to_rows(total, len(h.map_of)), scale, norms, spread, checks)
 
     def displacement(self, to_real: Transport, to_generated: Transport, scale: Tensor, temperature: float) -> Tensor:
         """Towards the real targets and away from the generated ones, not yet normalised: `[l, N, C]`.
 
         Args:
             to_real, to_generated: from h, for this rank's share of the problems.
-            scale: `[l]`, makes each map's mean distance √C; this field needs none.
+            scale: `[l]`, makes the mean distance √C on each map, or in each of its bands; this field needs none.
             temperature: one of the objective's.
         """
         groups = equal_groups(to_real.targets.shape[1], to_generated.targets.shape[1])
