@@ -210,8 +210,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for key in (
             "total_kimg", "batch_size", "real_batch_size", "gradient_accumulation_steps", "learning_rate",
-            "decay_batch_growth", "clip_grad_norm", "ema_kimg", "checkpoint_kimg", "keep_checkpoints", "snapshot_kimg", "log_kimg",
-            "max_bad_steps", "rank_timeout_seconds",
+            "decay_batch_growth", "clip_grad_norm", "ema_kimg", "checkpoint_kimg", "keep_checkpoints", "snapshot_kimg",
+            "log_kimg", "max_bad_steps", "rank_timeout_seconds",
         ):  # fmt: skip
             require_positive(f"train.{key}", getattr(self, key))
         if self.decay_kimg < 0:

@@ -56,6 +56,10 @@ class Problems:
         """Sum `[l, …]`, of a part of the problems, over each map's locations: `[len(names), …]`."""
         return values.new_zeros(len(self.names), *values.shape[1:]).index_add_(0, self.map_of[part], values)
 
+    def map_of_share(self) -> Tensor:
+        """`map_of` for this rank's share of the problems: `[l]`."""
+        return self.map_of[share_of(len(self.map_of))]
+
     def locations(self) -> Tensor:
         """How many problems each map has: `[len(names)]`."""
         return self.map_of.bincount(minlength=len(self.names))
@@ -183,7 +187,7 @@ class Bands:
         width = real.shape[2]
         if count == 1 or width % count:
             return cls(1, None, [])
-        locations = h.map_of[share_of(len(h.map_of))].bincount(minlength=len(h.names)).tolist()
+        locations = h.map_of_share().bincount(minlength=len(h.names)).tolist()
         # In float64, so that close eigenvalues change places with the number of ranks as good as never.
         scatter = real.new_zeros(len(h.names), width, width, dtype=torch.float64)
         for of_map, features in zip(scatter, real.split(locations)):
@@ -276,7 +280,7 @@ class SinkhornDrift:
         to_real = Transport.between(generated, bands.split(real))
         to_generated = Transport.between(generated, others, mask_diagonal=q is None)
 
-        of_problem = h.map_of[share_of(len(h.map_of))]
+        of_problem = h.map_of_share()
         distances = bands.mean_per_map(torch.stack([to_real.distance, to_generated.distance], dim=1), h)
         distance = distances.mean(dim=2).clamp(min=SMALLEST_RMS)
         band_scale = (math.sqrt(generated.shape[2]) / distance)[of_problem].flatten()
