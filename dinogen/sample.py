@@ -148,9 +148,7 @@ def draw(generator: Generator, w: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def interpolation_strip(
-    generator: Generator, rows: int, frames: int, seed: int, truncation_psi: float = 1.0
-) -> Tensor:
+def interpolation_strip(generator: Generator, rows: int, frames: int, seed: int, truncation_psi: float = 1.0) -> Tensor:
     """Walks between pairs of faces, in straight lines from style to style.
 
     Straight lines between styles look better than arcs between latents: the mapping network has already unbent the

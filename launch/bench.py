@@ -30,19 +30,42 @@ def build_parser() -> CommandParser:
         epilog="Example: dinogen bench --output bench --teachers small base --resolutions 64 256 --precisions bf16 fp16",
     )
     add = parser.add_argument
-    add("--output", type=Path, required=True, help="folder for what it needs, and for benchmarks.md and benchmarks.json")
-    add("--teachers", type=str, nargs="+", default=["small"],
-        help="of DINOv2's architectures small, base, large and giant, with random weights; tiny; or a saved one's folder")
+    add(
+        "--output", type=Path, required=True, help="folder for what it needs, and for benchmarks.md and benchmarks.json"
+    )
+    add(
+        "--teachers",
+        type=str,
+        nargs="+",
+        default=["small"],
+        help="of DINOv2's architectures small, base, large and giant, with random weights; tiny; or a saved one's folder",
+    )
     add("--resolutions", type=PositiveInt, nargs="+", default=[64, 256], help="sides of the generated images")
-    add("--precisions", type=str, nargs="+", choices=["bf16", "fp16", "no"], default=["bf16"],
-        help="what accelerate computes in; no: fp32")
-    add("--also", type=str, default="", metavar="FLAGS",
-        help="measure everything a second time with these flags of dinogen train")
+    add(
+        "--precisions",
+        type=str,
+        nargs="+",
+        choices=["bf16", "fp16", "no"],
+        default=["bf16"],
+        help="what accelerate computes in; no: fp32",
+    )
+    add(
+        "--also",
+        type=str,
+        default="",
+        metavar="FLAGS",
+        help="measure everything a second time with these flags of dinogen train",
+    )
     add("--batch-size", type=PositiveInt, default=64, help="generated images a step")
     add("--real-batch-size", type=PositiveInt, default=256, help="real images a step")
     add("--steps", type=PositiveInt, default=500, help="steps to measure, after a few to warm up")
     add("--preset", type=Path, default=CONFIGS / "faces256.yaml", help="the run's other keys")
-    add("--crops", type=Path, default=None, help="folder of crops, at least as many as a batch; default: drawn portraits")
+    add(
+        "--crops",
+        type=Path,
+        default=None,
+        help="folder of crops, at least as many as a batch; default: drawn portraits",
+    )
     return parser  # fmt: skip
 
 

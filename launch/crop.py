@@ -30,33 +30,69 @@ RANGES = (
 def build_parser() -> CommandParser:
     parser = CommandParser("crop", DESCRIPTION)
     add = parser.add_argument
-    add("--input", type=str, required=True,
+    add(
+        "--input",
+        type=str,
+        required=True,
         help="folder of photos, searched recursively (.zip and .tar in it, too); a .zip or .tar, WebDataset shards "
         "too; a .txt list of paths and addresses; an address: s3://, gs://, hf://, https://; or a Hugging Face data "
-        "set: datasets://OWNER/NAME?split=train")
+        "set: datasets://OWNER/NAME?split=train",
+    )
     add("--output", type=str, required=True, help="folder for the crops and the report, made if need be")
-    add("--detector", type=str, choices=["mtcnn", "retinaface", "auto"], default="mtcnn",
+    add(
+        "--detector",
+        type=str,
+        choices=["mtcnn", "retinaface", "auto"],
+        default="mtcnn",
         help="what finds the faces; mtcnn needs no download, retinaface (100 MB) is surer on crowds and turned "
-        "heads, auto takes retinaface where its weights are at hand")
+        "heads, auto takes retinaface where its weights are at hand",
+    )
     add("--detector-weights", type=str, default=None, help="file with retinaface's weights, instead of a download")
-    add("--faces", type=str, choices=["largest", "all", "skip"], default="largest",
-        help="of a photo with several faces cut the largest, cut all, or skip the photo")
-    add("--min-face", type=int, default=48,
-        help="smallest face to cut, in pixels of the photo; a larger value also searches faster")
+    add(
+        "--faces",
+        type=str,
+        choices=["largest", "all", "skip"],
+        default="largest",
+        help="of a photo with several faces cut the largest, cut all, or skip the photo",
+    )
+    add(
+        "--min-face",
+        type=int,
+        default=48,
+        help="smallest face to cut, in pixels of the photo; a larger value also searches faster",
+    )
     add("--min-score", type=float, default=0.9, help="how sure the detector must be of a face, 0 to 1")
-    add("--min-sharpness", type=float, default=1.0,
-        help="1 refuses only the badly blurred, 3 the slightly blurred and much enlarged, 0 nothing")
+    add(
+        "--min-sharpness",
+        type=float,
+        default=1.0,
+        help="1 refuses only the badly blurred, 3 the slightly blurred and much enlarged, 0 nothing",
+    )
     add("--max-pose", type=float, default=60.0, help="how far a head may be turned, up, down or aside, in degrees")
     add("--max-padding", type=float, default=0.4, help="how much of a crop may lie outside its photo, 0 to 1")
     add("--max-megapixels", type=float, default=80.0, help="larger pictures are refused unopened: it bounds memory")
-    add("--duplicates", type=str, choices=["keep", "drop"], default="keep",
+    add(
+        "--duplicates",
+        type=str,
+        choices=["keep", "drop"],
+        default="keep",
         help="photos that look like an earlier one (resized, recompressed): keep them, in its split, or drop them. "
-        "The same bytes twice always give one crop")
+        "The same bytes twice always give one crop",
+    )
     add("--val-fraction", type=float, default=0.0, help="share of photos, 0 to 0.5, whose crops get the split 'val'")
-    add("--format", type=str, choices=["jpg", "png"], default="jpg",
-        help="jpg (quality 95, full colour resolution) or png (lossless, several times as large)")
-    add("--workers", type=int, default=None,
-        help="processes to share the work; default: one a core. The crops do not depend on it")
+    add(
+        "--format",
+        type=str,
+        choices=["jpg", "png"],
+        default="jpg",
+        help="jpg (quality 95, full colour resolution) or png (lossless, several times as large)",
+    )
+    add(
+        "--workers",
+        type=int,
+        default=None,
+        help="processes to share the work; default: one a core. The crops do not depend on it",
+    )
     return parser
 
 
@@ -66,8 +102,10 @@ def work(args: Namespace) -> None:
     from shards.crop import crop_folder
 
     summary = crop_folder(options.pop("input"), options.pop("output"), **options)
-    say_done(f"{args.output}: {summary}; see {args.output}/report.html",
-             f"dinogen pack --crops {args.output} --output SHARDS")
+    say_done(
+        f"{args.output}: {summary}; see {args.output}/report.html",
+        f"dinogen pack --crops {args.output} --output SHARDS",
+    )
 
 
 def check(options: dict) -> None:

@@ -16,10 +16,14 @@ once more what could not be fetched: downloads.csv says what became of every add
 
 def build_parser() -> CommandParser:
     parser = CommandParser("download", DESCRIPTION)
-    parser.add_argument("--dataset", type=str, required=True,
-                        help="samples (five portraits on Unsplash); a .txt with an address a line; a .csv with a "
-                             "column address and perhaps licence, consent, caption; or a Hugging Face data set, "
-                             "OWNER/NAME or datasets://OWNER/NAME?split=train")
+    parser.add_argument(
+        "--dataset",
+        type=str,
+        required=True,
+        help="samples (five portraits on Unsplash); a .txt with an address a line; a .csv with a "
+        "column address and perhaps licence, consent, caption; or a Hugging Face data set, "
+        "OWNER/NAME or datasets://OWNER/NAME?split=train",
+    )
     parser.add_argument("--output", type=str, required=True, help="folder for the photos, made if need be")
     parser.add_argument("--workers", type=int, default=8, help="photos of a list to fetch at a time")
     return parser

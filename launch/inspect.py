@@ -15,9 +15,12 @@ each map by its three strongest principal components as red, green and blue."""
 
 def build_parser() -> CommandParser:
     parser = CommandParser("inspect", DESCRIPTION)
-    parser.add_argument("--data", type=str, required=True,
-                        help="folder of shards, as written by dinogen pack, or its address (s3://, gs://, hf://, "
-                             "https://)")
+    parser.add_argument(
+        "--data",
+        type=str,
+        required=True,
+        help="folder of shards, as written by dinogen pack, or its address (s3://, gs://, hf://, https://)",
+    )
     parser.add_argument("--output", type=str, default="inspect.png", help="the picture to write, a .png")
     parser.add_argument("--count", type=int, default=8, help="samples in the picture")
     parser.add_argument("--split", type=str, default="train", help="the split to draw from")

@@ -19,32 +19,72 @@ def build_parser() -> CommandParser:
     parser = CommandParser("pack", DESCRIPTION)
     parser.add_argument("--crops", type=str, required=True, help="folder of crops, as written by dinogen crop")
     parser.add_argument("--output", type=str, required=True, help="folder for the shards, made if need be")
-    parser.add_argument("--teacher", type=str, default="tiny",
-                        help="tiny (random weights, for demos), a hub id such as facebook/dinov2-base, or a saved "
-                             "DINOv2's folder")
-    parser.add_argument("--captions", type=str, default=None, metavar="FILE_OR_FOLDER",
-                        help="a .csv with columns file,caption, or a .jsonl with those keys, 'file' being the source "
-                             "photo's name; or a folder with a photo.txt for photo.jpg, such as the photos' own")
+    parser.add_argument(
+        "--teacher",
+        type=str,
+        default="tiny",
+        help="tiny (random weights, for demos), a hub id such as facebook/dinov2-base, or a saved DINOv2's folder",
+    )
+    parser.add_argument(
+        "--captions",
+        type=str,
+        default=None,
+        metavar="FILE_OR_FOLDER",
+        help="a .csv with columns file,caption, or a .jsonl with those keys, 'file' being the source "
+        "photo's name; or a folder with a photo.txt for photo.jpg, such as the photos' own",
+    )
     parser.add_argument("--batch-size", type=int, default=64, help="crops that the teacher looks at together")
-    parser.add_argument("--input-size", type=int, default=None,
-                        help="side of the picture that the teacher is shown, in pixels; default 32 for tiny, else 224")
-    parser.add_argument("--layers", type=int, nargs="+", default=None,
-                        help="layers to tap, counted from 1; default all of tiny, four evenly spaced ones of others")
-    parser.add_argument("--levels", type=int, nargs="+", default=None,
-                        help="sides of the maps from coarse to fine; default 1 2 4 … up to the grid or 16")
-    parser.add_argument("--fine-layers", type=int, nargs="+", default=None,
-                        help="layers whose maps above 8×8 are kept, big on disk; default the last one")
+    parser.add_argument(
+        "--input-size",
+        type=int,
+        default=None,
+        help="side of the picture that the teacher is shown, in pixels; default 32 for tiny, else 224",
+    )
+    parser.add_argument(
+        "--layers",
+        type=int,
+        nargs="+",
+        default=None,
+        help="layers to tap, counted from 1; default all of tiny, four evenly spaced ones of others",
+    )
+    parser.add_argument(
+        "--levels",
+        type=int,
+        nargs="+",
+        default=None,
+        help="sides of the maps from coarse to fine; default 1 2 4 … up to the grid or 16",
+    )
+    parser.add_argument(
+        "--fine-layers",
+        type=int,
+        nargs="+",
+        default=None,
+        help="layers whose maps above 8×8 are kept, big on disk; default the last one",
+    )
     parser.add_argument("--shard-size", type=int, default=1000, help="samples in a shard")
-    parser.add_argument("--mirror", action="store_true",
-                        help="pack every crop a second time, mirrored, with a pyramid of its own: twice the faces, "
-                             "and twice the size")
-    parser.add_argument("--workers", type=int, default=0,
-                        help="processes that decode ahead of the teacher; 0 decodes in this one. The shards do not "
-                             "depend on it")
-    parser.add_argument("--precision", type=str, choices=["fp32", "bf16"], default="fp32",
-                        help="in which the teacher computes; bf16 is quicker on a GPU and a little less exact")
-    parser.add_argument("--compile", action="store_true",
-                        help="compile the teacher first: a minute or so, and quicker from then on, on a GPU above all")
+    parser.add_argument(
+        "--mirror",
+        action="store_true",
+        help="pack every crop a second time, mirrored, with a pyramid of its own: twice the faces, and twice the size",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=0,
+        help="processes that decode ahead of the teacher; 0 decodes in this one. The shards do not depend on it",
+    )
+    parser.add_argument(
+        "--precision",
+        type=str,
+        choices=["fp32", "bf16"],
+        default="fp32",
+        help="in which the teacher computes; bf16 is quicker on a GPU and a little less exact",
+    )
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile the teacher first: a minute or so, and quicker from then on, on a GPU above all",
+    )
     return parser
 
 

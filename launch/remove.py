@@ -16,8 +16,13 @@ def build_parser() -> CommandParser:
     parser = CommandParser("remove", DESCRIPTION)
     parser.add_argument("--data", type=str, required=True, help="folder of shards, as written by dinogen pack")
     parser.add_argument("--key", type=str, nargs="+", default=[], help="keys of samples to remove")
-    parser.add_argument("--source", type=str, nargs="+", default=[],
-                        help="source pictures, by file name, sha256 or address, whose samples are all removed")
+    parser.add_argument(
+        "--source",
+        type=str,
+        nargs="+",
+        default=[],
+        help="source pictures, by file name, sha256 or address, whose samples are all removed",
+    )
     return parser
 
 

@@ -14,7 +14,7 @@ def build_parser() -> CommandParser:
         "Draw portraits of people who do not exist: 512×512 JPEGs in OUTPUT, and captions.csv with a sentence, the "
         "traits and the true pupil positions of each.",
         epilog="The same seed always draws the same people. Run again, it draws only what is missing; a larger --count "
-               "goes on where the last run ended.",
+        "goes on where the last run ended.",
     )
     parser.add_argument("--count", type=int, default=500, help="how many portraits to draw")
     parser.add_argument("--output", type=Path, required=True, help="folder for the portraits; made if it is not there")

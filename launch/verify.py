@@ -14,9 +14,13 @@ every pyramid's shapes and numbers. Prints a line for everything that is wrong; 
 
 def build_parser() -> CommandParser:
     parser = CommandParser("verify", DESCRIPTION)
-    parser.add_argument("--data", type=str, required=True,
-                        help="folder of shards, as written by dinogen pack, or its address (s3://, gs://, hf://, "
-                             "https://), from which every shard is fetched anew and none is kept")
+    parser.add_argument(
+        "--data",
+        type=str,
+        required=True,
+        help="folder of shards, as written by dinogen pack, or its address (s3://, gs://, hf://, "
+        "https://), from which every shard is fetched anew and none is kept",
+    )
     return parser
 
 

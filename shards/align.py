@@ -103,8 +103,10 @@ def resample(region: Image.Image, to_region: np.ndarray, scale: float, size: int
         flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
     if finer > 1:
-        channels = [Image.fromarray(channel).resize((size, size), Image.Resampling.LANCZOS)
-                    for channel in np.ascontiguousarray(sampled.transpose(2, 0, 1))]
+        channels = [
+            Image.fromarray(channel).resize((size, size), Image.Resampling.LANCZOS)
+            for channel in np.ascontiguousarray(sampled.transpose(2, 0, 1))
+        ]
         sampled = np.stack([np.asarray(channel) for channel in channels], axis=-1)
     return to_image(sampled)
 

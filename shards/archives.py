@@ -12,7 +12,16 @@ from shards.decode import Rejected
 
 ARCHIVES = {".zip", ".tar"}
 PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
-PICTURES = {".jpg", ".jpeg", ".jpe", ".png", ".webp", ".heic", ".heif", ".avif"}  # a shard holds much besides: only these names are photos
+PICTURES = {
+    ".jpg",
+    ".jpeg",
+    ".jpe",
+    ".png",
+    ".webp",
+    ".heic",
+    ".heif",
+    ".avif",
+}  # a shard holds much besides: only these names are photos
 
 
 @dataclass(frozen=True, slots=True)

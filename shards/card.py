@@ -33,21 +33,24 @@ def dataset_card(data: Path, contact: str | None = None) -> str:
             origins[origin(record.address)] += 1
             captioned += record.caption is not None
         shard.close()
-    return "\n\n".join(
-        [
-            f"# Dataset card: {data.resolve().name}",
-            "Aligned 256×256 crops of faces, each with what a frozen DINOv2 sees in it.",
-            _table("What", "Value", _facts(manifest, len(sources), captioned)),
-            "## Where the sources came from",
-            _table("Origin", "Crops", dict(origins.most_common())),
-            "## Licences of the sources",
-            _table("Licence", "Crops", dict(licences.most_common())),
-            "## Consent of the people",
-            _table("Consent", "Crops", dict(consents.most_common())),
-            "## Removal",
-            _removal(contact),
-        ]
-    ) + "\n"
+    return (
+        "\n\n".join(
+            [
+                f"# Dataset card: {data.resolve().name}",
+                "Aligned 256×256 crops of faces, each with what a frozen DINOv2 sees in it.",
+                _table("What", "Value", _facts(manifest, len(sources), captioned)),
+                "## Where the sources came from",
+                _table("Origin", "Crops", dict(origins.most_common())),
+                "## Licences of the sources",
+                _table("Licence", "Crops", dict(licences.most_common())),
+                "## Consent of the people",
+                _table("Consent", "Crops", dict(consents.most_common())),
+                "## Removal",
+                _removal(contact),
+            ]
+        )
+        + "\n"
+    )
 
 
 def origin(address: str | None) -> str:

@@ -197,8 +197,12 @@ def _save(wanted: HubAddress, folder: Path, split: str, number: int, row: dict[s
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", PurePosixPath(picture.get("path") or "").stem)[:80].strip("_")
     suffix = kind_of(payload[:256]) or ""
     file = f"{split}/{number // PER_FOLDER:04d}/{number:08d}{'-' if stem else ''}{stem}{suffix}"
-    stated = {name: row[other] for name, others in STATED.items() for other in others if isinstance(row.get(other), str)}
-    address = f"{SCHEME}{PurePosixPath(wanted.name).name if wanted.is_local else wanted.name}?split={split}&row={number}"
+    stated = {
+        name: row[other] for name, others in STATED.items() for other in others if isinstance(row.get(other), str)
+    }
+    address = (
+        f"{SCHEME}{PurePosixPath(wanted.name).name if wanted.is_local else wanted.name}?split={split}&row={number}"
+    )
     write_bytes(folder / file, payload)
     sha256 = hashlib.sha256(payload).hexdigest()
     write_json((folder / file).with_suffix(".json"), {"address": address, "sha256": sha256, **stated})
@@ -212,8 +216,11 @@ def _read_path(wanted: HubAddress, path: str | None) -> bytes | None:
     *containers, outermost = path.split("::")
     own = False
     with suppress(OSError):
-        own = (Path(outermost).resolve().is_relative_to(Path(wanted.name).resolve()) if wanted.is_local
-               else outermost.startswith((f"hf://datasets/{wanted.name}@", f"hf://datasets/{wanted.name}/")))
+        own = (
+            Path(outermost).resolve().is_relative_to(Path(wanted.name).resolve())
+            if wanted.is_local
+            else outermost.startswith((f"hf://datasets/{wanted.name}@", f"hf://datasets/{wanted.name}/"))
+        )
     if not own or ".." in outermost or not all(part.startswith(CONTAINERS) for part in containers):
         raise ValueError(f"names {path[:120]}, which is not the data set's own")
     with fsspec.open(path, "rb") as file:

@@ -102,8 +102,9 @@ def page(folder: Path, sources: list[Source], records: list[Record], options: Cr
     sheets = [sheet(cause, folder, sources, records, options) for cause in order]
     return PAGE.format(
         title=f"{sum(counts.values())} photos, {sum(len(record['keys']) for record in records)} crops",
-        options=escape(" ".join(f"--{key.replace('_', '-')} {value}" for key, value in vars(options).items()
-                                if value is not None)),
+        options=escape(
+            " ".join(f"--{key.replace('_', '-')} {value}" for key, value in vars(options).items() if value is not None)
+        ),
         counts="".join(count_row(cause, counts[cause], max(counts.values())) for cause in order),
         plots="".join(plots),
         sheets="".join(sheets),

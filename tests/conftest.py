@@ -5,8 +5,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from crop_folder import make_crops
 
+from helpers.crop_folder import make_crops
 from shards.pack import pack_folder
 
 # A shell that starts the tests in the background makes them ignore Ctrl-C, and all that they start inherits that.

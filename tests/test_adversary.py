@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from equal_heads import train_heads
 from safetensors.torch import load_file
-from test_train import complaint, flags, newest
 from torch import Tensor
 
 from dinogen.config import AdversaryConfig
@@ -19,6 +17,8 @@ from dinogen.networks.head import Heads, gradient_penalty, heads_loss
 from dinogen.pyramid import PyramidSpec
 from dinogen.teacher import make_teacher
 from dinogen.train.adversary import Adversary
+from helpers.equal_heads import train_heads
+from helpers.training import complaint, flags, newest
 from launch.train import main
 
 ROOT = Path(__file__).parent.parent
@@ -101,9 +101,7 @@ def test_the_penalty_is_the_squared_length_of_the_gradient_by_finite_differences
         for index in range(len(slopes)):
             nudge = torch.zeros_like(slopes)
             nudge[index] = 1e-5
-            there, back = (
-                heads.heads[name](real[name] + sign * nudge.view_as(real[name])).sum() for sign in (1, -1)
-            )
+            there, back = (heads.heads[name](real[name] + sign * nudge.view_as(real[name])).sum() for sign in (1, -1))
             slopes[index] = (there - back).detach() / 2e-5
         squares.append(slopes.view_as(real[name]).square().sum(dim=1).mean())
     expected = spec.width * torch.stack(squares).mean()
@@ -196,8 +194,8 @@ def test_their_weight_rises_once_they_are_on():
 def test_two_ranks_learn_what_one_learns_from_the_whole_batch(tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone"]
     done = subprocess.run(
-        [*torchrun, str(ROOT / "tests" / "equal_heads.py"), str(tmp_path)], cwd=ROOT, capture_output=True, text=True,
-        timeout=300, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        [*torchrun, str(ROOT / "tests" / "helpers" / "equal_heads.py"), str(tmp_path)], cwd=ROOT, capture_output=True, text=True,
+        timeout=300, env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in range(2))

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from crop_folder import make_crops
-from test_checkpoint import OF_OLD
 from transformers import AutoModel, Dinov2Config, Dinov2Model
 
 from dinogen.bench import architecture, count_flop, matrix_flops, measure, save_random_dinov2
+from helpers.crop_folder import make_crops
+from helpers.training import OF_OLD
 from launch.cli import main
 from launch.train import build_parser, make_config
 
@@ -28,7 +28,9 @@ def teacher(tmp_path: Path) -> Path:
 
 def test_a_config_is_measured(shards32, tmp_path):
     parser = build_parser()
-    config = make_config(parser, parser.parse_args(["--data", str(shards32), "--output", str(tmp_path / "run"), *OF_OLD]))
+    config = make_config(
+        parser, parser.parse_args(["--data", str(shards32), "--output", str(tmp_path / "run"), *OF_OLD])
+    )
     result = measure(config, "no", steps=2)
     assert result.steps == 2 and result.device == "cpu" and result.peak_bytes > 50e6
     assert result.real_images_per_second == pytest.approx(8 / result.step_seconds)

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from crop_folder import make_crops
 
 from dinogen.data.schema import SampleRecord
 from dinogen.data.shard import Shard
 from dinogen.errors import UsageError
+from helpers.crop_folder import make_crops
 from shards.captions import read_captions
 from shards.pack import pack_folder
 

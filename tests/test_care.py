@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from crop_folder import make_crops
 from PIL import Image
 from safetensors.torch import load, save
 
@@ -19,6 +18,7 @@ from dinogen.data.loader import ShardLoader
 from dinogen.data.manifest import Manifest, ShardRecord, read_manifest
 from dinogen.data.shard import Shard
 from dinogen.errors import DinogenError, UsageError
+from helpers.crop_folder import make_crops
 from launch import card, inspect, remove, verify
 from shards.pack import pack_folder
 from shards.remove import remove_samples

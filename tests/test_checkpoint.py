@@ -11,9 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from canary import Canary
 from safetensors.torch import load_file, save_file
-from small_checkpoint import EXPECTED, LEVELS, STATE, contents, names, save
 
 from dinogen.errors import DinogenError
 from dinogen.objectives.frechet import FrechetLoss
@@ -21,17 +19,13 @@ from dinogen.tensor_files import MOST_JSON_BYTES
 from dinogen.train.checkpoint import load_newest, restore_random_states, save_checkpoint
 from dinogen.train.checkpoint_read import digest_of, fingerprint
 from dinogen.train.run_folder import RunFolder
+from helpers.canary import Canary
+from helpers.small_checkpoint import EXPECTED, LEVELS, STATE, contents, names, save
+from helpers.training import OF_OLD
 from launch.train import main
 
 ROOT = Path(__file__).parent.parent
 OLD = Path(__file__).parent / "checkpoint_v1"  # written by the dinogen that wrote version 1, after 4 steps
-OF_OLD = [
-    "--generator.img_resolution=8", "--generator.channel_base=32", "--generator.channel_max=8", "--generator.z_dim=8",
-    "--generator.w_dim=8", "--generator.mapping_layers=1", "--train.batch_size=4", "--train.real_batch_size=8",
-    "--schedule.stage_kimg=0.016", "--schedule.fade_kimg=0.008",
-]  # fmt: skip
-
-
 # ---- writing
 
 
@@ -118,7 +112,9 @@ def test_every_rank_gets_its_own_random_state_back(tmp_path):
 
 def test_banks_of_any_number_of_batches_come_back(tmp_path):
     for clock, count in ((8, 0), (16, 3)):
-        banks = {f"generated/{n}/{name}": torch.randn(2, *shape) for n in range(count) for name, shape in LEVELS.items()}
+        banks = {
+            f"generated/{n}/{name}": torch.randn(2, *shape) for n in range(count) for name, shape in LEVELS.items()
+        }
         save_checkpoint(tmp_path, clock, contents() | {"banks": banks}, STATE)
         _, tensors, _ = load_newest(tmp_path, EXPECTED)
         assert tensors["banks"].keys() == banks.keys()
@@ -136,7 +132,7 @@ def test_a_rank_that_cannot_see_the_runs_folder_goes_on_with_the_first_one(shard
             train = f"exec {sys.executable} -m launch.train --output {where} {' '.join(flags)}"
             done = subprocess.run(
                 [*torchrun, "bash", "-c", train], cwd=ROOT, capture_output=True, text=True, timeout=500,
-                env=os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"},
+                env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "ACCELERATE_USE_CPU": "true"},
             )  # fmt: skip
             assert done.returncode == 0, done.stderr[-2000:]
         assert "Going on from" in done.stdout
@@ -174,7 +170,9 @@ def test_whatever_happens_to_the_newest_checkpoint_is_noticed_and_the_way_on_nam
         load_newest(tmp_path, EXPECTED)
     line = str(caught.value)
     assert f"{tmp_path}/nimg000000000016" in line and "\n" not in line
-    assert f"delete the folder {tmp_path}/nimg000000000016 to go on from nimg000000000008, which is whole: 0.008" in line
+    assert (
+        f"delete the folder {tmp_path}/nimg000000000016 to go on from nimg000000000008, which is whole: 0.008" in line
+    )
     shutil.rmtree(tmp_path / "nimg000000000016")
     assert load_newest(tmp_path, EXPECTED)[0].name == "nimg000000000008"
 
@@ -233,7 +231,11 @@ def test_leftovers_of_killed_launches_are_cleared_away_and_nothing_else(tmp_path
         run.checkpoints / f".nimg000000000016.tmp{dead.pid}", run.snapshots / f".kimg000000.016.tmp{dead.pid}",
         run.checkpoints / ".nimg000000000024.tmp1",  # a container's: here that number belongs to somebody else
     ]  # fmt: skip
-    kept = [run.checkpoints / f".nimg000000000032.tmp{alive}", run.checkpoints / "nimg000000000008", tmp_path / ".x.tmp1"]
+    kept = [
+        run.checkpoints / f".nimg000000000032.tmp{alive}",
+        run.checkpoints / "nimg000000000008",
+        tmp_path / ".x.tmp1",
+    ]
     for folder in left + kept:
         folder.mkdir(parents=True)
         (folder / "ema.safetensors").touch()
@@ -273,7 +275,9 @@ def test_a_damaged_checkpoint_of_version_1_is_named(tmp_path):
 def test_a_checkpoint_of_an_unknown_version_is_refused_by_its_number(tmp_path, version):
     save(tmp_path, 8)
     rewrite_state(tmp_path / "nimg000000000008", version=version)
-    with pytest.raises(DinogenError, match=f"version {version}, this dinogen reads 1 to 2; go on with the dinogen that"):
+    with pytest.raises(
+        DinogenError, match=f"version {version}, this dinogen reads 1 to 2; go on with the dinogen that"
+    ):
         load_newest(tmp_path, EXPECTED)
 
 

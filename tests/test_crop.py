@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_face import EYES, add_face, draw_face
 from PIL import Image
 
 from dinogen.errors import DinogenError, UsageError
+from helpers.drawn_face import EYES, add_face, draw_face
 from launch.crop import main
 from shards.align import carry
 from shards.crop import crop_folder
@@ -280,7 +280,7 @@ def test_a_decoder_that_crashes_costs_one_photo():
 
 @pytest.mark.skipif(not SHARED_PHOTOS.is_dir(), reason="needs ../shared/faces/photos")
 def test_marked_pupils_land_on_the_detected_eyes_in_every_exif_orientation(tmp_path):
-    from test_decode import EXIF_ORIENTATION, turned_for_exif
+    from helpers.files import EXIF_ORIENTATION, turned_for_exif
 
     pupils = json.loads((SHARED_PHOTOS / "pupils.json").read_text())
     for name in pupils:

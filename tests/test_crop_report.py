@@ -9,10 +9,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from drawn_face import draw_face
 from PIL import Image, ImageFilter
 
 import shards
+from helpers.drawn_face import draw_face
 from shards.crop import crop_folder
 from shards.report import MEANING, MEASURES
 

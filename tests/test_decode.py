@@ -1,22 +1,14 @@
 """What a photo's bytes become: what a viewer shows, in 8-bit sRGB, or a cause."""
 
 import io
-import zlib
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms, features
 
+from helpers.files import EXIF_ORIENTATION, GPS, encoded, png_bomb, turned_for_exif
 from shards import decode as decoding
 from shards.decode import Rejected, decode, heif_decoder, kind_of
-
-EXIF_ORIENTATION, GPS = 0x0112, 0x8825
-
-
-def encoded(image: Image.Image, format: str, **options) -> bytes:
-    stream = io.BytesIO()
-    image.save(stream, format, **options)
-    return stream.getvalue()
 
 
 def quarters(size: int = 32) -> Image.Image:
@@ -37,12 +29,6 @@ def assert_shows(payload: bytes, image: Image.Image, tolerance: int = 12) -> Non
     assert np.median(difference) <= tolerance and difference.mean() <= tolerance
 
 
-def turned_for_exif(image: Image.Image, orientation: int) -> Image.Image:
-    """How a camera stores an upright scene that it declares with `orientation`."""
-    undo = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
-    return image.transpose(Image.Transpose(undo[orientation])) if orientation > 1 else image
-
-
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(format, orientation):
@@ -54,7 +40,9 @@ def test_exif_orientation_is_applied(format, orientation):
 
 MODERN = [
     pytest.param("HEIF", marks=pytest.mark.skipif(not heif_decoder(), reason="needs pip install 'dinogen[heif]'")),
-    pytest.param("AVIF", marks=pytest.mark.skipif(not features.check_module("avif"), reason="this Pillow reads no AVIF")),
+    pytest.param(
+        "AVIF", marks=pytest.mark.skipif(not features.check_module("avif"), reason="this Pillow reads no AVIF")
+    ),
 ]
 
 
@@ -75,7 +63,10 @@ def test_heic_and_avif_may_be_transparent_or_cut_or_too_large(format):
     image.putalpha(Image.new("L", (32, 32), 0))
     assert np.asarray(decode(encoded(image, format))).min() > 245
     payload = encoded(quarters(256), format)
-    for damaged, most, cause in ((payload[: len(payload) // 2], 10**6, "damaged"), (payload, 65_535, "too-many-pixels")):
+    for damaged, most, cause in (
+        (payload[: len(payload) // 2], 10**6, "damaged"),
+        (payload, 65_535, "too-many-pixels"),
+    ):
         with pytest.raises(Rejected) as rejected:
             decode(damaged, most)
         assert rejected.value.cause == cause
@@ -152,17 +143,6 @@ def test_colours_of_another_profile_are_brought_to_srgb():
 @pytest.mark.parametrize("profile", [ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), b"broken"])
 def test_a_usual_or_broken_profile_changes_nothing(profile):
     assert_shows(encoded(quarters(), "PNG", icc_profile=profile), quarters(), tolerance=0)
-
-
-def png_chunk(kind: bytes, data: bytes) -> bytes:
-    return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
-
-
-def png_bomb(width: int, height: int) -> bytes:
-    """A PNG of a few hundred bytes that claims to hold an enormous picture."""
-    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 2, 0, 0, 0])
-    data = zlib.compress(b"\0" * 100_000)
-    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", data) + png_chunk(b"IEND", b"")
 
 
 JPEG = encoded(quarters(256), "JPEG")

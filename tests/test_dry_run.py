@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_checkpoint import OF_OLD
 
 from dinogen.config import GeneratorConfig, RunConfig, ScheduleConfig, TrainConfig
 from dinogen.train import dry_run
 from dinogen.train.measure import StagePlan, plan_stages
+from helpers.training import OF_OLD
 from launch.train import main
 
 ROOT = Path(__file__).parent.parent
@@ -90,7 +90,7 @@ def test_two_ranks_measure_together_and_one_of_them_speaks(shards32, tmp_path):
     flags = ["--data", str(shards32), "--output", str(tmp_path / "run"), *OF_OLD, "--teacher.shard=fsdp", "--dry-run"]
     done = subprocess.run(
         [*torchrun, "-m", "launch.train", *flags], cwd=ROOT, capture_output=True, text=True, timeout=500,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"},
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "ACCELERATE_USE_CPU": "true"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("Dry run: 2 processes on cpu") == 1

@@ -5,9 +5,9 @@ import json
 
 import numpy as np
 import pytest
-from drawn_face import draw_face
 from PIL import Image, ImageFilter
 
+from helpers.drawn_face import draw_face
 from shards import duplicates
 from shards.crop import crop_folder
 from shards.duplicates import LookIndex, look_of, split_of

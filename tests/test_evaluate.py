@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import torch
-from drawn_face import add_face, draw_face, draw_faces, save_faces
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from dinogen.errors import DinogenError
@@ -14,6 +13,7 @@ from dinogen.evaluate.detector import SURE, Detector
 from dinogen.evaluate.judge import Judges, judge
 from dinogen.evaluate.reference import load_reference
 from dinogen.evaluate.report import FIGURES
+from helpers.drawn_face import add_face, draw_face, draw_faces, save_faces
 
 
 @pytest.fixture(scope="module")

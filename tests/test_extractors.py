@@ -3,7 +3,6 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from drawn_face import draw_faces, save_faces
 from safetensors.torch import save_file
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModel
 
@@ -15,6 +14,7 @@ from dinogen.evaluate.judge import Judges, judge
 from dinogen.evaluate.signal import find_teacher, look, training_signal
 from dinogen.images import to_float
 from dinogen.teacher import make_teacher
+from helpers.drawn_face import draw_faces, save_faces
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
 

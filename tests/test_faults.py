@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate.optimizer import AcceleratedOptimizer
-from ranks import NARROW, start_ranks
 
 from dinogen.errors import DinogenError
 from dinogen.train.health import StepChecks, Verdict
 from dinogen.train.monitor import ALARM_AFTER_KIMG, Monitor
 from dinogen.train.rises import ENOUGH, RiseWatch
 from dinogen.train.trainer import Trainer
+from helpers.ranks import NARROW, start_ranks
 from launch.train import build_parser, make_config
 
 SMALL = [*NARROW, "--train.batch_size=4", "--train.real_batch_size=8", "--schedule.start_resolution=32"]
@@ -70,9 +70,7 @@ def test_too_many_in_a_row_end_the_run_and_name_what_was_not_finite(trainer):
         trainer.train_step(*next(batches))
 
 
-@pytest.mark.parametrize(
-    "more", [[], pytest.param(["--train.gradient_accumulation_steps=2"], marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("more", [[], pytest.param(["--train.gradient_accumulation_steps=2"], marks=pytest.mark.slow)])
 def test_a_fault_on_one_rank_is_skipped_on_both_and_traced_to_its_rank_and_tensor(shards32, tmp_path, more):
     places = {1: "images", 2: "features", 4: "cost", 6: "cost", 7: "images", 8: "features"}
     plan = {"poison": [{"rank": 1, "step": step, "where": where} for step, where in places.items()], "states": True}
@@ -165,7 +163,9 @@ def test_with_a_gradient_scaler_the_scale_falls_until_steps_are_finite(trainer, 
     scaler = trainer.accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**126)
     trainer.optimizer = AcceleratedOptimizer(trainer.optimizer.optimizer, scaler=scaler)
     monkeypatch.setattr(trainer.accelerator, "unscale_gradients", lambda: scaler.unscale_(trainer.optimizer.optimizer))
-    trainer.network.register_forward_hook(lambda *call: call[-1].register_hook(lambda gradient: gradient * 2.0**12) and None)
+    trainer.network.register_forward_hook(
+        lambda *call: call[-1].register_hook(lambda gradient: gradient * 2.0**12) and None
+    )
     batches = trainer.one_stage()
     before = weights(trainer)
     skipped = 0
@@ -190,7 +190,9 @@ def test_a_sudden_rise_of_the_gradient_or_the_loss_is_noticed():
     watch = RiseWatch()
     assert [watch.note("stage", verdict_of(2.0 + 0.1 * step)) for step in range(ENOUGH)] == [None] * ENOUGH
     assert watch.note("stage", verdict_of(19.0)) is None
-    assert watch.note("stage", verdict_of(100.0)).startswith("gradient norm 100, the median of the 17 steps before is 2.")
+    assert watch.note("stage", verdict_of(100.0)).startswith(
+        "gradient norm 100, the median of the 17 steps before is 2."
+    )
     assert watch.note("stage", verdict_of(2.0, loss=11.0)).startswith("loss 11, ")
     assert watch.note("another stage", verdict_of(100.0)) is None, "another stage has other gradients"
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_face import add_face, draw_face
 from PIL import Image, ImageFilter, features
-from test_decode import EXIF_ORIENTATION, encoded, png_bomb, png_chunk
 
+from helpers.drawn_face import add_face, draw_face
+from helpers.files import EXIF_ORIENTATION, encoded, png_bomb, png_chunk
 from shards.decode import heif_decoder
 
 ACCEPTED = {"accepted"}
@@ -101,7 +101,15 @@ def pictures() -> Iterator[tuple[str, bytes, set[str]]]:
 
 def names() -> Iterator[tuple[str, bytes, set[str]]]:
     """Faces under names that break careless programs."""
-    careless = ["new\nline.jpg", "quote\"'`.jpg", "日本語 ünï 🙂.jpg", "n" * 246 + ".jpg", "-rf.jpg", " .jpg", "{0}.jpg"]
+    careless = [
+        "new\nline.jpg",
+        "quote\"'`.jpg",
+        "日本語 ünï 🙂.jpg",
+        "n" * 246 + ".jpg",
+        "-rf.jpg",
+        " .jpg",
+        "{0}.jpg",
+    ]
     careless += ["<script>alert(1).jpg", "=1+1,2;3\t.jpg", "%2e%2e%2f.jpg", "$(touch x).jpg"]
     careless += [os.fsdecode(b"latin\xe9.jpg")]
     for number, name in enumerate(careless):

@@ -7,9 +7,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from test_sources import photo
 
 from dinogen.errors import DinogenError, UsageError
+from helpers.files import photo
 from launch.crop import main
 from launch.download import main as download
 from shards import hub

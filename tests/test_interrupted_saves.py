@@ -10,23 +10,23 @@ from pathlib import Path
 
 import pytest
 import torch
-from dying import MOMENTS
 from safetensors.torch import load_file
-from small_checkpoint import EXPECTED, names, save
-from test_checkpoint import OF_OLD
 
 from dinogen.errors import DinogenError
 from dinogen.train.checkpoint import list_checkpoints, load_newest
 from dinogen.train.run_folder import RunFolder
+from helpers.dying import MOMENTS
+from helpers.small_checkpoint import EXPECTED, names, save
+from helpers.training import OF_OLD
 
 ROOT = Path(__file__).parent.parent
-DYING = [sys.executable, str(ROOT / "tests/dying.py")]
+DYING = [sys.executable, str(ROOT / "tests/helpers/dying.py")]
 SURVIVE = {"after rename", "in clean-up"}  # by then the new one is whole
 NOBODY = 65534
 
 
 def run(command: list[str], **options) -> subprocess.CompletedProcess:
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    env = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=600, **options)
 
 

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from test_sinkhorn import flow, problems, share_at_modes
 from torch import Tensor
 
 from dinogen.objectives.kernel import KernelDrift, doubly_normalised
+from helpers.toys import flow, problems, share_at_modes
 
 # ---- a reference written from the formulas, one sample at a time
 

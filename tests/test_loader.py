@@ -8,7 +8,6 @@ import fsspec
 import numpy as np
 import pytest
 import torch
-from crop_folder import draw_crop, make_crops
 from fsspec.implementations.memory import MemoryFileSystem
 
 import dinogen.data.folder
@@ -19,6 +18,7 @@ from dinogen.data.order import SampleOrder
 from dinogen.data.shard import Shard
 from dinogen.errors import DinogenError, UsageError
 from dinogen.teacher import make_teacher
+from helpers.crop_folder import draw_crop, make_crops
 from shards.pack import pack_folder
 
 SAMPLES = 50

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-import oracle
 import pytest
-from ranks import ROOT, torchrun
 from safetensors.torch import load_file
 from torch import Tensor
+
+from helpers import oracle
+from helpers.ranks import ROOT, torchrun
 
 TOLERANCE = 1e-5  # of the norm
 # Roots of covariances of fewer images than features have: they enlarge the last bits in which the teacher's features
@@ -21,12 +22,13 @@ def found_by(ranks: int, ways: list[str], data: Path, folder: Path) -> dict[str,
     if ranks == 1:
         oracle.main(*arguments)
     else:
-        torchrun(ranks, ROOT / "tests" / "oracle.py", *arguments)
+        torchrun(ranks, ROOT / "tests" / "helpers" / "oracle.py", *arguments)
     return load_file(result)
 
 
 @pytest.mark.parametrize(
-    ("ways", "counts"), [(["masked", "banded", "paired"], [2]), pytest.param([*oracle.WAYS], [2, 4], marks=pytest.mark.slow)]
+    ("ways", "counts"),
+    [(["masked", "banded", "paired"], [2]), pytest.param([*oracle.WAYS], [2, 4], marks=pytest.mark.slow)],
 )
 def test_loss_and_gradient_are_those_of_one_process(shards32, tmp_path, ways, counts):
     alone = found_by(1, ways, shards32, tmp_path)

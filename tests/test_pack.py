@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 import torch
 import webdataset
-from crop_folder import make_crops
 from PIL import Image
 from safetensors.torch import load
 from transformers import Dinov2Config, Dinov2Model
@@ -27,6 +26,7 @@ from dinogen.data.manifest import Manifest, read_manifest
 from dinogen.data.shard import Shard
 from dinogen.errors import DinogenError
 from dinogen.teacher import Teacher, make_teacher
+from helpers.crop_folder import make_crops
 from launch.pack import main
 from shards.pack import Packer, pack_folder, read_batch
 from shards.plan import plan_shards
@@ -315,7 +315,10 @@ def test_packing_is_about_as_fast_as_the_bare_teacher(tmp_path: Path, teacher: s
 
     rates: dict[str, list[float]] = {"teacher": [], "pack": []}
     for turn in range(5):
-        for name, samples, work in (("teacher", sum(map(len, batches)), look), ("pack", len(items), partial(pack, turn))):
+        for name, samples, work in (
+            ("teacher", sum(map(len, batches)), look),
+            ("pack", len(items), partial(pack, turn)),
+        ):
             began = time.perf_counter()
             work()
             rates[name].append(round(samples / (time.perf_counter() - began), 2))
@@ -404,7 +407,11 @@ def spoil(folder: Path, kind: str) -> str:
 
 @pytest.mark.parametrize(
     "kind, workers",
-    [("truncated", 0), ("truncated", 1), *((kind, 0) for kind in ("small", "no record", "bad record", "twice", "strange"))],
+    [
+        ("truncated", 0),
+        ("truncated", 1),
+        *((kind, 0) for kind in ("small", "no record", "bad record", "twice", "strange")),
+    ],
 )
 def test_a_spoilt_crop_is_named_and_nothing_is_left_half_written(tmp_path: Path, capsys, kind: str, workers: int):
     make_crops(tmp_path / "crops", 3)

@@ -4,20 +4,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from ranks import ROOT, torchrun
 from safetensors import safe_open
 from torch import Tensor
 from torch.optim import Adam
 
 from dinogen.doctor import examine_compiler
 from dinogen.train.building import lay_out_like_parameters
+from helpers.ranks import ROOT, torchrun
 
 
 def one_step(data: Path, folder: Path, *flags: str, **environment: str) -> tuple[Tensor, dict[str, str]]:
     """The gradient of a step, and the types of what leads to it."""
     result = folder / "result.safetensors"
     arguments = [str(data), str(folder / "run"), str(result), *flags]
-    torchrun(1, ROOT / "tests" / "precise.py", *arguments, **environment)
+    torchrun(1, ROOT / "tests" / "helpers" / "precise.py", *arguments, **environment)
     with safe_open(result, "pt") as file:
         return file.get_tensor("gradient"), file.metadata()
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from test_train import NARROW, complaint, flags, newest
 
 from dinogen.networks import Generator
+from helpers.training import NARROW, complaint, flags, newest
 from launch.train import main
 
 PRESETS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))

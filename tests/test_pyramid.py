@@ -21,13 +21,17 @@ def test_colour_statistics_are_mean_and_deviation_of_each_cell():
     statistics = colour_statistics(images, 4)
     cell = images[1, :, 4:8, 8:12].flatten(1)
     torch.testing.assert_close(statistics[1, :3, 1, 2], cell.mean(1))
-    torch.testing.assert_close(statistics[1, 3:, 1, 2], (cell.var(1, unbiased=False) + 1e-4).sqrt(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        statistics[1, 3:, 1, 2], (cell.var(1, unbiased=False) + 1e-4).sqrt(), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_coarse_colours_from_fine_ones_equal_those_of_the_image():
     images = torch.rand(3, 3, 32, 32) * 2 - 1
     for g in (1, 2, 4):
-        torch.testing.assert_close(pool_colour(colour_statistics(images, 8), g), colour_statistics(images, g), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            pool_colour(colour_statistics(images, 8), g), colour_statistics(images, g), rtol=1e-4, atol=1e-5
+        )
 
 
 def test_flat_images_have_a_finite_colour_gradient():

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from drawn_face import draw_face
 from PIL import Image, ImageFilter
 from scipy.spatial.transform import Rotation
 
+from helpers.drawn_face import draw_face
 from shards.quality import HEAD, head_pose, sharpness
 
 

@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
-from ranks import NARROW, SteeredRun, start_ranks
 
 from dinogen.train.watchdog import Watchdog
+from helpers.ranks import NARROW, SteeredRun, start_ranks
 
 FLAGS = [*NARROW, "--train.batch_size=4", "--train.real_batch_size=8", "--schedule.start_resolution=32"]
 TIMEOUT = 4

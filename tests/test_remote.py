@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from crop_folder import make_crops
 
 import dinogen.data.transfer
 from dinogen.data.loader import LoaderState, ShardLoader, load_crops
 from dinogen.data.manifest import read_manifest
 from dinogen.errors import DinogenError
+from helpers.crop_folder import make_crops
 from launch import inspect, verify
 from shards.pack import pack_folder
 
@@ -153,7 +153,7 @@ class WebServer(ThreadingHTTPServer):
         self.drop_after, self.drops, self.ranges, self.errors, self.silent = drop_after, drops, ranges, errors, silent
         self.asked: Counter[str] = Counter()
         self.sent: Counter[str] = Counter()
-        self.address = "http://127.0.0.1:{}".format(self.server_address[1])
+        self.address = f"http://127.0.0.1:{self.server_address[1]}"
 
     def __enter__(self) -> "WebServer":
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()

@@ -7,7 +7,6 @@ import re
 
 import pytest
 import torch
-from drawn_face import save_faces
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 from transformers import CLIPVisionConfig, CLIPVisionModel
@@ -17,6 +16,7 @@ from dinogen.evaluate.report import FIGURES, SIGNAL_FIGURES, WALK_FIGURES
 from dinogen.evaluate.walks import measure_walks, smoothness
 from dinogen.networks import Generator
 from dinogen.sample import sample_images
+from helpers.drawn_face import save_faces
 from launch import compare, evaluate
 
 

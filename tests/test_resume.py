@@ -1,8 +1,9 @@
 """A run that was stopped and goes on is the run that was not stopped."""
 
 import pytest
-import resuming
-from ranks import ROOT, start_ranks, torchrun
+
+from helpers import resuming
+from helpers.ranks import ROOT, start_ranks, torchrun
 
 # In the first stage, at a stage's border, inside a fade-in, in the middle of an epoch, between the batches of a step.
 EVERYWHERE = ["0", "2", "3+", "4+", "9", "12+"]
@@ -15,7 +16,7 @@ def test_going_on_is_bitwise_equal_to_never_having_stopped(shards32, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2])
 def test_going_on_from_anywhere_is_bitwise_equal(shards32, tmp_path, ranks):
-    torchrun(ranks, ROOT / "tests" / "resuming.py", str(shards32), str(tmp_path), *EVERYWHERE)
+    torchrun(ranks, ROOT / "tests" / "helpers" / "resuming.py", str(shards32), str(tmp_path), *EVERYWHERE)
 
 
 @pytest.mark.slow

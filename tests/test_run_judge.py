@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_train import complaint, flags
 
 from dinogen.data.loader import load_crops
 from dinogen.evaluate import metrics
@@ -19,6 +18,7 @@ from dinogen.sample import sample_images
 from dinogen.schedule import Stage
 from dinogen.teacher import make_teacher
 from dinogen.train.judge import RunJudge
+from helpers.training import complaint, flags
 from launch.train import main
 
 ROOT = Path(__file__).parent.parent

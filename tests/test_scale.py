@@ -10,11 +10,11 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from crop_folder import make_crops
 from torch.utils.data import DataLoader, Dataset
 
 from dinogen.data.loader import ShardLoader
 from dinogen.teacher import make_teacher
+from helpers.crop_folder import make_crops
 from shards.crop import crop_folder
 from shards.pack import pack_folder
 from shards.synth import synth_folder

@@ -80,7 +80,12 @@ def test_the_warm_up_regresses_to_pairs_and_then_the_drift_takes_over():
     assert [objective_at(nimg, objective) for nimg in (0, 19_999, 20_000)] == ["paired", "paired", "sinkhorn"]
     assert objective_at(0, ObjectiveConfig()) == "sinkhorn"
     banded = ObjectiveConfig(name="kernel", bands=4, bands_from_kimg=10, warmup_kimg=5)
-    assert [objective_at(nimg, banded) for nimg in (0, 5_000, 9_999, 10_000)] == ["paired", "kernel", "kernel", "banded"]
+    assert [objective_at(nimg, banded) for nimg in (0, 5_000, 9_999, 10_000)] == [
+        "paired",
+        "kernel",
+        "kernel",
+        "banded",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -89,7 +94,10 @@ def test_the_warm_up_regresses_to_pairs_and_then_the_drift_takes_over():
         (lambda: GeneratorConfig(img_resolution=48), "img_resolution 48 is not a power of two.*take 32 or 64"),
         (lambda: GeneratorConfig(img_resolution=2), "img_resolution 2"),
         (lambda: ScheduleConfig(stage_kimg=5, fade_kimg=6), "schedule.fade_kimg 6"),
-        (lambda: ObjectiveConfig(name="paired", bands=2), "objective.bands 2 serves objective.name sinkhorn and kernel"),
+        (
+            lambda: ObjectiveConfig(name="paired", bands=2),
+            "objective.bands 2 serves objective.name sinkhorn and kernel",
+        ),
         (lambda: ObjectiveConfig(bands=0), "objective.bands 0 must be above zero"),
         (lambda: TrainConfig(decay_kimg=-1), "train.decay_kimg -1 must not be below zero"),
         (lambda: TrainConfig(decay_batch_growth=2), "train.decay_batch_growth 2 serves train.decay_kimg only"),

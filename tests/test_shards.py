@@ -90,7 +90,9 @@ def test_an_incomplete_sample_is_refused(tmp_path: Path, suffix: str, part: str)
         Shard(path)
 
 
-@pytest.mark.parametrize("cut, message", [("header", "damaged"), ("payload", "cut short in c"), ("end mark", "damaged")])
+@pytest.mark.parametrize(
+    "cut, message", [("header", "damaged"), ("payload", "cut short in c"), ("end mark", "damaged")]
+)
 def test_a_shard_cut_short_is_refused(tar: Path, cut: str, message: str):
     with tarfile.open(tar) as archive:
         last = archive.getmembers()[-1]
@@ -163,7 +165,9 @@ def test_a_record_is_the_same_bytes_for_the_same_values():
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("payload", [b"{", b"[]", b'{"source": "a.jpg"}', b'{"source": 3, "source_sha256": ""}', b"\xff"])
+@pytest.mark.parametrize(
+    "payload", [b"{", b"[]", b'{"source": "a.jpg"}', b'{"source": 3, "source_sha256": ""}', b"\xff"]
+)
 def test_a_record_that_is_none_is_refused(payload: bytes):
     with pytest.raises(DinogenError):
         SampleRecord.from_bytes(payload)

@@ -9,20 +9,13 @@ from torch import Tensor
 from dinogen.config import ObjectiveConfig
 from dinogen.objectives import make_objective
 from dinogen.objectives.sinkhorn import (
-    Problems,
     SinkhornDrift,
     drift_loss,
     equal_groups,
     group_by_width,
     transport_targets,
 )
-
-
-def problems(features: Tensor, maps: int = 1) -> Problems:
-    """`[L, N, C]` as the locations of `maps` maps of equal size."""
-    of_map = torch.arange(maps).repeat_interleave(len(features) // maps)
-    return Problems(features, [f"map{m}" for m in range(maps)], of_map)
-
+from helpers.toys import flow, problems, share_at_modes
 
 # ---- a reference written from the formulas, one sample at a time
 
@@ -191,7 +184,9 @@ def test_more_reals_than_samples_do_not_push_the_samples_apart():
     assert abs(outwards.mean()) < 0.25
 
 
-@pytest.mark.parametrize("count, smallest, groups", [(128, 32, 4), (192, 64, 3), (100, 32, 2), (97, 32, 1), (16, 32, 1)])
+@pytest.mark.parametrize(
+    "count, smallest, groups", [(128, 32, 4), (192, 64, 3), (100, 32, 2), (97, 32, 1), (16, 32, 1)]
+)
 def test_groups_divide_evenly_and_are_no_smaller_than_asked(count, smallest, groups):
     assert equal_groups(count, smallest) == groups
 
@@ -249,21 +244,6 @@ def test_maps_count_equally_whatever_their_size_and_width():
 # ---- the toy: points must flow onto two modes and keep both
 
 
-def flow(name: str, steps: int = 400) -> Tensor:
-    """Points `[256, 2]` that start in one spot, trained directly by an objective towards two modes at x = ±2."""
-    rng = torch.Generator().manual_seed(0)
-    points = torch.nn.Parameter(torch.randn(256, 2, generator=rng) * 0.1)
-    objective = make_objective(ObjectiveConfig(name=name))
-    optimizer = torch.optim.Adam([points], lr=0.02)
-    for _ in range(steps):
-        side = torch.randint(0, 2, (256, 1), generator=rng) * 2.0 - 1
-        real = torch.cat([2 * side, torch.zeros(256, 1)], dim=1) + 0.2 * torch.randn(256, 2, generator=rng)
-        optimizer.zero_grad()
-        objective({"cls": points}, {"cls": real}).loss.backward()
-        optimizer.step()
-    return points.detach()
-
-
 def spread_of_fine_structure(bands: int) -> float:
     """Of trained points over real ones, in four dimensions of eight that vary a tenth as much as the others."""
     rng = torch.Generator().manual_seed(0)
@@ -282,12 +262,6 @@ def spread_of_fine_structure(bands: int) -> float:
 def test_bands_keep_the_variance_of_what_varies_little():
     assert 0.7 < spread_of_fine_structure(bands=2) < 1.5
     assert spread_of_fine_structure(bands=1) > 2, "a plan that follows the rest says nothing of it"
-
-
-def share_at_modes(points: Tensor) -> tuple[float, float]:
-    modes = torch.tensor([[-2.0, 0.0], [2.0, 0.0]])
-    at = torch.cdist(points, modes) < 0.7
-    return at[:, 0].float().mean().item(), at[:, 1].float().mean().item()
 
 
 def test_points_flow_onto_two_modes_and_keep_both():

@@ -6,10 +6,10 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from canary import Canary
 from safetensors.torch import load_file, save_file
 
 from dinogen.networks import Generator
+from helpers.canary import Canary
 from launch.cli import main
 
 

@@ -9,19 +9,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from drawn_face import draw_face
 
 from dinogen.data import transfer
 from dinogen.errors import DinogenError, UsageError
+from helpers.files import photo
 from shards.crop import crop_folder
 from shards.decode import Rejected
 from shards.sources import find_sources
-
-
-def photo(number: int) -> bytes:
-    stream = io.BytesIO()
-    draw_face((200, 200), height=110 + number, background=(10 * number, 120, 140)).save(stream, "JPEG")
-    return stream.getvalue()
 
 
 def write_tar(path: Path, members: dict[str, bytes]) -> Path:

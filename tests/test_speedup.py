@@ -4,9 +4,9 @@ import statistics
 from pathlib import Path
 
 import pytest
-from crop_folder import make_crops
-from ranks import ROOT, torchrun
 
+from helpers.crop_folder import make_crops
+from helpers.ranks import ROOT, torchrun
 from shards.pack import pack_folder
 
 TURNS = 3
@@ -19,11 +19,15 @@ def test_two_processes_train_nearly_twice_as_fast_as_one(preset: str, input_size
     two cores are free; nothing is asserted but that the second process helps."""
     make_crops(tmp_path / "crops", 400)
     pack_folder(tmp_path / "crops", tmp_path / "shards", input_size=input_size)
-    flags = [f"--config={ROOT / 'configs' / f'{preset}.yaml'}", f"--data={tmp_path / 'shards'}", f"--output={tmp_path / 'run'}"]
+    flags = [
+        f"--config={ROOT / 'configs' / f'{preset}.yaml'}",
+        f"--data={tmp_path / 'shards'}",
+        f"--output={tmp_path / 'run'}",
+    ]
     rates: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(TURNS):
         for ranks, found in rates.items():
-            done = torchrun(ranks, ROOT / "tests" / "step_rate.py", "8", *flags)
+            done = torchrun(ranks, ROOT / "tests" / "helpers" / "step_rate.py", "8", *flags)
             found.append(round(float(done.stdout.split()[-1]), 1))
     one, two = (statistics.median(found) for found in rates.values())
     with capsys.disabled():

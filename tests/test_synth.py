@@ -147,8 +147,13 @@ def test_mtcnn_is_sure_of_a_face_in_nearly_all(found: list[tuple[float, np.ndarr
 
 
 def test_mtcnn_sees_the_eyes_where_the_pupils_are(found: list[tuple[float, np.ndarray]], rows: list[dict[str, str]]):
-    errors = np.array([np.linalg.norm(landmarks[:2] - pupils_of(row), axis=1).mean()
-                       for (score, landmarks), row in zip(found, rows) if score >= 0.9])
+    errors = np.array(
+        [
+            np.linalg.norm(landmarks[:2] - pupils_of(row), axis=1).mean()
+            for (score, landmarks), row in zip(found, rows)
+            if score >= 0.9
+        ]
+    )
     assert np.median(errors) < 4.0 and errors.mean() < 5.0
 
 

@@ -17,16 +17,10 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dinogen.networks import Generator
+from helpers.training import complaint, flags, newest
 from launch.train import main
 
 ROOT = Path(__file__).parent.parent
-NARROW = ["--generator.channel_base=128", "--generator.channel_max=16", "--generator.z_dim=16", "--generator.w_dim=16"]
-SMALL = [*NARROW, "--train.batch_size=8", "--train.real_batch_size=16", "--train.log_kimg=0.032"]
-GROWING = ["--schedule.stage_kimg=0.032", "--schedule.fade_kimg=0.016"]
-
-
-def flags(data: Path, output: Path, *more: str) -> list[str]:
-    return ["--data", str(data), "--output", str(output), *SMALL, *GROWING, *more]
 
 
 def start(arguments: list[str]) -> subprocess.Popen:
@@ -39,10 +33,6 @@ def wait_for(condition, seconds: float = 120) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.02)
-
-
-def newest(folder: Path, pattern: str) -> Path:
-    return sorted(folder.glob(pattern))[-1]
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +76,10 @@ def test_a_snapshot_knows_the_stage_it_was_taken_at(run):
 def test_two_checkpoints_are_kept_and_nothing_temporary(run, shards32, tmp_path):
     output = tmp_path / "run"
     assert main(flags(shards32, output, "--train.total_kimg=0.08", "--train.checkpoint_kimg=0.016")) == 0
-    assert [path.name for path in sorted((output / "checkpoints").iterdir())] == ["nimg000000000064", "nimg000000000080"]
+    assert [path.name for path in sorted((output / "checkpoints").iterdir())] == [
+        "nimg000000000064",
+        "nimg000000000080",
+    ]
 
 
 def test_tensorboard_shows_scalars_and_pictures(run):
@@ -110,7 +103,12 @@ def test_tensorboard_shows_scalars_and_pictures(run):
 
 def test_every_stage_up_to_256_takes_a_step(shards32, tmp_path):
     growth = ["--schedule.stage_kimg=0.004", "--schedule.fade_kimg=0", "--generator.img_resolution=256"]
-    batches = ["--train.batch_size=2", "--train.real_batch_size=4", "--train.total_kimg=0.028", "--train.log_kimg=0.004"]
+    batches = [
+        "--train.batch_size=2",
+        "--train.real_batch_size=4",
+        "--train.total_kimg=0.028",
+        "--train.log_kimg=0.004",
+    ]
     assert main(flags(shards32, tmp_path / "run", *growth, *batches)) == 0
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
@@ -196,11 +194,11 @@ def test_a_request_to_stop_saves_and_exits_143(shards32, tmp_path):
 
 def test_two_ranks_train_and_end_with_equal_weights(shards32, tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone"]
-    script = [str(ROOT / "tests" / "equal_weights.py")]
+    script = [str(ROOT / "tests" / "helpers" / "equal_weights.py")]
     arguments = flags(shards32, tmp_path / "run", "--train.total_kimg=0.16", "--teacher.shard=fsdp")
     done = subprocess.run(
         [*torchrun, *script, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true"},
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "ACCELERATE_USE_CPU": "true"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     for name in ("G", "G_ema"):
@@ -209,13 +207,6 @@ def test_two_ranks_train_and_end_with_equal_weights(shards32, tmp_path):
 
 
 # ---- bad input
-
-
-def complaint(capsys, arguments: list[str], code: int) -> str:
-    assert main(arguments) == code
-    err = capsys.readouterr().err
-    assert "Traceback" not in err
-    return err.strip().splitlines()[-1]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """What one sample is: three members of a tar under one key.
 
-    KEY.jpg or KEY.png        the crop, the bytes of the crop file unchanged
-    KEY.json                  where it comes from and what may be done with it: a `SampleRecord`
-    KEY.pyramid.safetensors   fp16, the tensors of `PyramidSpec.stored_shapes()`
+KEY.jpg or KEY.png        the crop, the bytes of the crop file unchanged
+KEY.json                  where it comes from and what may be done with it: a `SampleRecord`
+KEY.pyramid.safetensors   fp16, the tensors of `PyramidSpec.stored_shapes()`
 """
 
 import json

@@ -84,9 +84,7 @@ def frechet_by_roots(a: Tensor, b: Tensor) -> Tensor:
     With A and B the roots, trace (Σa Σb)^½ is the sum of the singular values of A Bᵀ. The roots have no more rows
     than there are images, so that few images with many features are cheap.
     """
-    roots = [
-        torch.linalg.qr(x.double() - x.double().mean(dim=0), mode="r").R / (len(x) - 1) ** 0.5 for x in (a, b)
-    ]
+    roots = [torch.linalg.qr(x.double() - x.double().mean(dim=0), mode="r").R / (len(x) - 1) ** 0.5 for x in (a, b)]
     gap = a.double().mean(dim=0) - b.double().mean(dim=0)
     overlap = torch.linalg.svdvals(roots[0] @ roots[1].T).sum()
     return gap.square().sum() + roots[0].square().sum() + roots[1].square().sum() - 2 * overlap

@@ -156,4 +156,3 @@ def load_clip(model: str) -> tuple[CLIPVisionModelWithProjection, bool]:
     if missing - {"visual_projection.weight"}:
         raise DinogenError(f"--clip {model}: weights are missing, such as {min(missing)}; copy the whole model again")
     return network, not missing
-

@@ -137,7 +137,9 @@ def remedy(found: list[Path], expected: Mapping[str, Expected]) -> str:
             f"restore it, or delete the folder {newer} to go on from {before.name}, which is whole: "
             f"{lost:g} kimg of training are lost"
         )
-    return "restore it; no checkpoint before it is whole, so that without it training starts anew, with another --output"
+    return (
+        "restore it; no checkpoint before it is whole, so that without it training starts anew, with another --output"
+    )
 
 
 # ---- what of a trainer goes into one

@@ -27,17 +27,19 @@ class Comparer:
         banks: what earlier steps saw.
     """
 
-    def __init__(self, config: RunConfig, accelerator: Accelerator, G: nn.Module, teacher: Teacher, banks: FeatureBanks):
+    def __init__(
+        self, config: RunConfig, accelerator: Accelerator, G: nn.Module, teacher: Teacher, banks: FeatureBanks
+    ):
         self.config, self.accelerator, self.teacher, self.banks = config, accelerator, teacher, banks
         self.G = G
-        self.objectives = {name: make_objective(config.objective, name) for name in ("paired", "banded", config.objective.name)}
+        self.objectives = {
+            name: make_objective(config.objective, name) for name in ("paired", "banded", config.objective.name)
+        }
         # All ranks draw the latents of the whole batch and keep their share: the run does not depend on their number.
         self.latent_rng = torch.Generator().manual_seed(config.seed)
         self.late = LatePhases(config, teacher.spec, self.see, accelerator.device)
 
-    def compare(
-        self, batch: Batch, stage: Stage, objective: str, checks: StepChecks, cur_nimg: int
-    ) -> ObjectiveResult:
+    def compare(self, batch: Batch, stage: Stage, objective: str, checks: StepChecks, cur_nimg: int) -> ObjectiveResult:
         """The objective's verdict on freshly drawn images.
 
         Args:

@@ -127,7 +127,8 @@ def disk(trainer: "Trainer") -> list[str]:
     files = expected_files(trainer.network, trainer.G_ema, {})
     sizes = {
         name: sum(math.prod(n or 0 for n in shape) * dtype.itemsize for shape, dtype in shapes.values())
-        for name, shapes in files.items() if not callable(shapes)
+        for name, shapes in files.items()
+        if not callable(shapes)
     }
     checkpoint, snapshot = sum(sizes.values()), sizes["ema"]
     kept = train.keep_checkpoints + 1  # one is written before another goes
@@ -150,7 +151,9 @@ def disk(trainer: "Trainer") -> list[str]:
 
 def free_space(folder: Path) -> int:
     """Bytes free where a folder is or would be made."""
-    return shutil.disk_usage(next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())).free
+    return shutil.disk_usage(
+        next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    ).free
 
 
 def table(rows: Iterable[tuple[str, ...]]) -> list[str]:

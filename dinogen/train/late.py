@@ -25,9 +25,7 @@ class LatePhases:
         spec, look, device: see `Adversary`.
     """
 
-    def __init__(
-        self, config: RunConfig, spec: PyramidSpec, look: Callable[[Tensor], Pyramid], device: torch.device
-    ):
+    def __init__(self, config: RunConfig, spec: PyramidSpec, look: Callable[[Tensor], Pyramid], device: torch.device):
         self.config = config
         self.device = device
         self.frechet = FrechetLoss(config.objective.frechet_memory_kimg) if config.objective.frechet_weight else None

@@ -61,9 +61,7 @@ def encode_portrait(series: Series, index: int) -> tuple[bytes, Person]:
     return jpeg.getvalue(), person
 
 
-def synth_folder(
-    output: Path, count: int, seed: int = 0, workers: int | None = None, studio: bool = False
-) -> None:
+def synth_folder(output: Path, count: int, seed: int = 0, workers: int | None = None, studio: bool = False) -> None:
     """Draw `count` portraits of 512×512 pixels into `output`: 000000.jpg … and captions.csv.
 
     The files depend on `seed` and `studio` alone. Portraits that are already there, whole, are kept.

@@ -35,8 +35,15 @@ class Canvas:
     def blank(cls, camera: Camera, turned: Array, surface: Surface, colour: Array) -> "Canvas":
         """Bare skin of one colour (`[3]`) on all of `surface`; `turned` is the `[3, 3]` from head to view."""
         shape = surface.box.shape
-        return cls(camera, turned, surface.box, turn(turned.T, surface.point), np.tile(colour, (*shape, 1)),
-                   np.zeros(shape, dtype=np.float32), np.full(shape, 0.10, dtype=np.float32))
+        return cls(
+            camera,
+            turned,
+            surface.box,
+            turn(turned.T, surface.point),
+            np.tile(colour, (*shape, 1)),
+            np.zeros(shape, dtype=np.float32),
+            np.full(shape, 0.10, dtype=np.float32),
+        )
 
     @property
     def pixel(self) -> float:
@@ -47,13 +54,24 @@ class Canvas:
         middle = turn(self.turned, (x, y, z))
         reach = max(half_width, half_height) * 0.3  # a rolled head's patch needs a larger upright window
         box = Box.around(self.camera, middle[0], middle[1], half_width + reach, half_height + reach)
-        box = Box(max(box.top, self.box.top), min(box.bottom, self.box.bottom),
-                  max(box.left, self.box.left), min(box.right, self.box.right))
+        box = Box(
+            max(box.top, self.box.top),
+            min(box.bottom, self.box.bottom),
+            max(box.left, self.box.left),
+            min(box.right, self.box.right),
+        )
         rows = slice(box.top - self.box.top, max(box.bottom - self.box.top, 0))
         columns = slice(box.left - self.box.left, max(box.right - self.box.left, 0))
         part = (rows, columns)
-        return Canvas(self.camera, self.turned, box, tuple(p[part] for p in self.point),
-                      self.colour[part], self.height[part], self.gloss[part])
+        return Canvas(
+            self.camera,
+            self.turned,
+            box,
+            tuple(p[part] for p in self.point),
+            self.colour[part],
+            self.height[part],
+            self.gloss[part],
+        )
 
     def edge(self, distance: Array, softness: float = 0.0) -> Array:
         """1 where `distance` is negative, 0 where positive, over a pixel or over `softness` units if that is more."""

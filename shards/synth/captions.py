@@ -9,18 +9,50 @@ from dinogen.files import write_bytes
 from shards.synth.draw import find_pupils
 from shards.synth.person import Person
 
-TRAITS = ("person", "age", "face", "skin", "hair", "hair_colour", "fringe", "eyes", "brows", "nose", "mouth", "beard",
-          "glasses", "clothes", "clothes_colour", "pattern", "light", "background", "background_colour")
+TRAITS = (
+    "person",
+    "age",
+    "face",
+    "skin",
+    "hair",
+    "hair_colour",
+    "fringe",
+    "eyes",
+    "brows",
+    "nose",
+    "mouth",
+    "beard",
+    "glasses",
+    "clothes",
+    "clothes_colour",
+    "pattern",
+    "light",
+    "background",
+    "background_colour",
+)
 NUMBERS = ("yaw", "pitch", "roll")
 PUPILS = ("pupil_left_x", "pupil_left_y", "pupil_right_x", "pupil_right_y")
 COLUMNS = ("file", "caption", *TRAITS, *NUMBERS, *PUPILS)
 
-HAIR = {"bald": "a bald head", "buzz cut": "a {} buzz cut", "quiff": "a {} quiff", "afro": "a {} afro",
-        "bob": "a {} bob", "bun": "{} hair in a bun", "pigtails": "{} pigtails", "side-parted": "side-parted {} hair"}
+HAIR = {
+    "bald": "a bald head",
+    "buzz cut": "a {} buzz cut",
+    "quiff": "a {} quiff",
+    "afro": "a {} afro",
+    "bob": "a {} bob",
+    "bun": "{} hair in a bun",
+    "pigtails": "{} pigtails",
+    "side-parted": "side-parted {} hair",
+}
 BEARDS = {"none": "", "stubble": "stubble", "moustache": "a moustache", "goatee": "a goatee", "full beard": "a beard"}
 MOODS = {"smiling": "smiling", "laughing": "laughing", "serious": "looking serious", "calm": "looking calm"}
-PLACES = {"plain": "in front of a {} background", "lights": "in front of blurred lights",
-          "leaves": "in front of green leaves", "sky": "in front of a blue sky", "room": "in a room with a window"}
+PLACES = {
+    "plain": "in front of a {} background",
+    "lights": "in front of blurred lights",
+    "leaves": "in front of green leaves",
+    "sky": "in front of a blue sky",
+    "room": "in a room with a window",
+}
 
 
 def _with_article(words: str) -> str:

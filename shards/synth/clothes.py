@@ -148,5 +148,9 @@ def _hang_cords(person: Person, cloth: Cloth, point: Point, pixel: float) -> Non
 
 
 _TAILORS: dict[str, Callable[[Person, Cloth, Point, float], None]] = {
-    "jumper": _knit, "t-shirt": _print_stripes, "shirt": _button_up, "suit": _dress_up, "hoodie": _hang_cords,
+    "jumper": _knit,
+    "t-shirt": _print_stripes,
+    "shirt": _button_up,
+    "suit": _dress_up,
+    "hoodie": _hang_cords,
 }

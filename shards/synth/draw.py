@@ -102,9 +102,16 @@ def set_up(person: Person, rng: np.random.Generator) -> Scene:
         return bare(point) - thickness * beard_region(person.shape, person.beard, turn(turned.T, point))
 
     return Scene(
-        person, Camera(person.scale, person.centre), light_of(person), turned, leaning,
-        head=bearded if thickness else bare, hair=hair_solid(person, turned),
-        neck=neck_solid(person, turned, leaning), torso=torso_solid(person, leaning), noise=Noise(rng),
+        person,
+        Camera(person.scale, person.centre),
+        light_of(person),
+        turned,
+        leaning,
+        head=bearded if thickness else bare,
+        hair=hair_solid(person, turned),
+        neck=neck_solid(person, turned, leaning),
+        torso=torso_solid(person, leaning),
+        noise=Noise(rng),
     )
 
 

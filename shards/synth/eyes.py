@@ -53,8 +53,9 @@ def _paint_lids(patch: Canvas, face: Face, person: Person, u: Array, v: Array) -
     patch.height += 0.012 * np.exp(-(((v - lower + 0.018) / 0.012) ** 2)) * along
 
 
-def _paint_eyeball(patch: Canvas, face: Face, person: Person, u: Array, v: Array, side: int,
-                   gaze: tuple[float, float], noise: Noise) -> None:
+def _paint_eyeball(
+    patch: Canvas, face: Face, person: Person, u: Array, v: Array, side: int, gaze: tuple[float, float], noise: Noise
+) -> None:
     upper, lower = _lid_curves(face, person, u)
     opening = patch.edge(np.maximum(v - upper, lower - v), 0.008)
     width = EYE_HALF_WIDTH * face.eye_size
@@ -68,8 +69,9 @@ def _paint_eyeball(patch: Canvas, face: Face, person: Person, u: Array, v: Array
     patch.gloss *= 1.0 - 0.6 * opening
 
 
-def _paint_iris(ball: Array, u: Array, v: Array, radius: float, person: Person, shade: Array, pixel: float,
-                noise: Noise) -> None:
+def _paint_iris(
+    ball: Array, u: Array, v: Array, radius: float, person: Person, shade: Array, pixel: float, noise: Noise
+) -> None:
     r = np.sqrt(u * u + v * v) / radius
     angle = np.arctan2(v, u)
     fibre = noise.line(angle * 9.0 + 40.0) * 0.6 + noise.line(angle * 21.0 + 90.0) * 0.4
@@ -85,7 +87,7 @@ def _paint_iris(ball: Array, u: Array, v: Array, radius: float, person: Person, 
 
 def _paint_catchlights(ball: Array, x: Array, v: Array, radius: float, person: Person, pixel: float) -> None:
     lean = 0.34 if person.light_side >= 0 else -0.34
-    for (cx, cy, size, strength) in ((lean, 0.36, 0.25, 0.95), (-lean * 0.9, -0.42, 0.15, 0.35)):
+    for cx, cy, size, strength in ((lean, 0.36, 0.25, 0.95), (-lean * 0.9, -0.42, 0.15, 0.35)):
         r = np.sqrt((x - cx * radius) ** 2 + (v - cy * radius) ** 2) - size * radius
         glint = np.clip(0.5 - r / (1.5 * pixel), 0.0, 1.0)[..., None] * strength
         ball += (np.float32(1.15) - ball) * glint

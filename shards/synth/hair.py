@@ -98,8 +98,9 @@ def hair_box(person: Person, camera: Camera) -> Box:
 def _volume(person: Person, cut: Cut, point: Point) -> Array:
     x, y, z = point
     mirrored = (np.abs(x), y, z)
-    hair = ellipsoid(point, (0.0, 0.30 + 0.25 * cut.thick, -0.16),
-                     (0.80 + cut.thick, 0.84 + cut.thick, 0.94 + 0.9 * cut.thick))
+    hair = ellipsoid(
+        point, (0.0, 0.30 + 0.25 * cut.thick, -0.16), (0.80 + cut.thick, 0.84 + cut.thick, 0.94 + 0.9 * cut.thick)
+    )
     if cut.tuft:
         hair = unite(hair, ellipsoid(point, *cut.tuft), 0.13)
     hair = carve(hair, _face_opening(person, cut, point), 0.20)
@@ -177,8 +178,9 @@ def _meridian(cut: Cut, point: Point) -> tuple[Array, Array]:
     return np.arctan2(across, along), np.sqrt(across * across + along * along)
 
 
-def shade_hair(person: Person, surface: Surface, turned: Array, light: Light, shadow: Array, openness: Array,
-               noise: Noise) -> Array:
+def shade_hair(
+    person: Person, surface: Surface, turned: Array, light: Light, shadow: Array, openness: Array, noise: Noise
+) -> Array:
     """Linear colour of the hair, `[h, w, 3]`, with the two highlights of Kajiya and Kay (1989)."""
     cut, seen = CUTS[person.hair], maximum_filter(surface.cover, 5) > 0.0
     point = turn(turned.T, tuple(part[seen] for part in surface.point))

@@ -35,14 +35,25 @@ def light_of(person: Person) -> Light:
     side = person.light_side
     hard = 1.22 if person.light in ("left", "right") else 1.0
     return Light(
-        key=_unit(0.85 * side + 0.12, 0.62, 0.80), key_colour=tone * (0.95 * hard),
-        rim=_unit(-0.9 if side >= 0 else 0.9, 0.35, -0.45), rim_colour=(0.35 + 0.65 * room) * 0.9,
-        sky=(0.34 + 0.30 * room) * (2.0 - hard) * (0.5 + 0.5 * tone), ground=(0.10 + 0.22 * room) * (2.0 - hard),
+        key=_unit(0.85 * side + 0.12, 0.62, 0.80),
+        key_colour=tone * (0.95 * hard),
+        rim=_unit(-0.9 if side >= 0 else 0.9, 0.35, -0.45),
+        rim_colour=(0.35 + 0.65 * room) * 0.9,
+        sky=(0.34 + 0.30 * room) * (2.0 - hard) * (0.5 + 0.5 * tone),
+        ground=(0.10 + 0.22 * room) * (2.0 - hard),
     )
 
 
-def shade(light: Light, normal: Point, colour: Array, shadow: Array, openness: Array, gloss: Array | float,
-          softness: tuple[Array | float, Array | float, Array | float], sharpness: float = 24.0) -> Array:
+def shade(
+    light: Light,
+    normal: Point,
+    colour: Array,
+    shadow: Array,
+    openness: Array,
+    gloss: Array | float,
+    softness: tuple[Array | float, Array | float, Array | float],
+    sharpness: float = 24.0,
+) -> Array:
     """The light that a surface sends to the viewer, linear, `[h, w, 3]`.
 
     Args:

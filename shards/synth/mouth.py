@@ -49,8 +49,9 @@ def paint_mouth(skin: Canvas, face: Face, person: Person) -> None:
     patch.tint(0.50 * corner, (0.45, 0.30, 0.28))
 
 
-def _paint_lips(patch: Canvas, person: Person, u: Array, v: Array, gaps: tuple[Array, Array],
-                edges: tuple[Array, Array]) -> None:
+def _paint_lips(
+    patch: Canvas, person: Person, u: Array, v: Array, gaps: tuple[Array, Array], edges: tuple[Array, Array]
+) -> None:
     ends = smoothstep(1.0, 0.90, np.abs(u))
     upper = patch.edge(np.maximum(v - edges[0], -v), 0.020) * ends
     lower = patch.edge(np.maximum(-v - edges[1], v), 0.024) * ends
@@ -61,8 +62,11 @@ def _paint_lips(patch: Canvas, person: Person, u: Array, v: Array, gaps: tuple[A
     rise_up = np.clip((v - gaps[0]) / np.maximum(edges[0] - gaps[0], 1e-3), 0.0, 1.0)
     rise_down = np.clip((-v - gaps[1]) / np.maximum(edges[1] - gaps[1], 1e-3), 0.0, 1.0)
     fade = smoothstep(1.0, 0.55, np.abs(u))
-    patch.height += 0.016 * fade * np.where(v > 0.0, 4.0 * rise_up * (1.0 - rise_up) * upper,
-                                            1.5 * 4.0 * rise_down * (1.0 - rise_down) * lower)
+    patch.height += (
+        0.016
+        * fade
+        * np.where(v > 0.0, 4.0 * rise_up * (1.0 - rise_up) * upper, 1.5 * 4.0 * rise_down * (1.0 - rise_down) * lower)
+    )
     patch.height -= 0.022 * np.exp(-(((v + edges[1] + 0.045) / 0.035) ** 2) - (u / 0.6) ** 2)
     patch.gloss += (0.10 + 0.25 * person.lip_gloss) * (lower + 0.4 * upper)
 

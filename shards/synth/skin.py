@@ -42,7 +42,7 @@ def _paint_lines(skin: Canvas, face: Face, person: Person, noise: Noise) -> None
     lines = np.exp(-((np.sin((y + wobble - 0.04 * x * x) * 38.0) - 1.0) ** 2) / 0.10) * forehead
     # Crow's feet: a fan of short lines outside each eye.
     u, v = np.abs(x) - face.eye_gap - 0.20, y - 0.01
-    fan = np.exp(-((u - 0.06) / 0.05) ** 2 - (v / 0.10) ** 2) * smoothstep(0.0, 0.03, u)
+    fan = np.exp(-(((u - 0.06) / 0.05) ** 2) - (v / 0.10) ** 2) * smoothstep(0.0, 0.03, u)
     lines = lines + np.exp(-((np.sin(np.arctan2(v, u + 0.05) * 9.0) - 1.0) ** 2) / 0.15) * fan
     skin.height -= 0.0065 * person.wear * lines
     skin.tint(np.minimum(0.30 * person.wear * lines, 1.0), (0.70, 0.55, 0.50))
@@ -66,8 +66,11 @@ def beard_region(face: Face, beard: str, point: Point) -> Array:
     """1 where this beard grows, 0 where it does not, softly, for points in head coordinates."""
     x, y, z = np.abs(point[0]), point[1], point[2]
     mouth = face.mouth
-    moustache = (smoothstep(0.34, 0.27, x) * smoothstep(mouth + 0.015, mouth + 0.05, y + 0.35 * x * x)
-                 * smoothstep(face.nose_base - 0.055, face.nose_base - 0.10, y + 0.15 * x))
+    moustache = (
+        smoothstep(0.34, 0.27, x)
+        * smoothstep(mouth + 0.015, mouth + 0.05, y + 0.35 * x * x)
+        * smoothstep(face.nose_base - 0.055, face.nose_base - 0.10, y + 0.15 * x)
+    )
     if beard == "moustache":
         return moustache * smoothstep(0.3, 0.5, z)
     lips = np.sqrt((x / (MOUTH_HALF_WIDTH * face.mouth_width * 1.06)) ** 2 + ((y - mouth + 0.02) / 0.115) ** 2)

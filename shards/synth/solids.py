@@ -113,8 +113,12 @@ class Box:
     def around(cls, camera: Camera, x: float, y: float, half_width: float, half_height: float) -> "Box":
         """The window that holds a rectangle given in view units, cut to the portrait."""
         column, row = camera.pixel(x, y)
-        sides = (row - half_height * camera.scale, row + half_height * camera.scale,
-                 column - half_width * camera.scale, column + half_width * camera.scale)
+        sides = (
+            row - half_height * camera.scale,
+            row + half_height * camera.scale,
+            column - half_width * camera.scale,
+            column + half_width * camera.scale,
+        )
         top, bottom, left, right = (int(np.clip(4 * round(side / 4), 0, SIZE)) for side in sides)
         return cls(top, max(bottom, top), left, max(right, left))
 
@@ -205,8 +209,9 @@ def _normals(solid: Solid, point: Point, near: Array, reach: float = 0.004) -> l
     return result
 
 
-def _sharpen_outline(solid: Solid, camera: Camera, point: Point, cover: Array,
-                     edge: Array, farthest: Array) -> tuple[Array, Array]:
+def _sharpen_outline(
+    solid: Solid, camera: Camera, point: Point, cover: Array, edge: Array, farthest: Array
+) -> tuple[Array, Array]:
     x, y, depth = point
     x, y, here = x[edge], y[edge], depth[edge]
     best, best_depth = np.full_like(x, np.inf), here

@@ -8,9 +8,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 NARROW = ["--generator.channel_base=128", "--generator.channel_max=16", "--generator.z_dim=16", "--generator.w_dim=16"]
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = os.environ | {
+    "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}",
+    "ACCELERATE_USE_CPU": "true",
+    "OMP_NUM_THREADS": "1",
+}
 
 
 def free_port() -> int:
@@ -62,7 +66,7 @@ def start_ranks(ranks: int, folder: Path, flags: list[str], plan: dict | None = 
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plan.json").write_text(json.dumps((plan or {}) | {"record": str(folder)}))
-    command = [sys.executable, str(ROOT / "tests" / "steered_run.py"), str(folder / "plan.json"), *flags]
+    command = [sys.executable, str(ROOT / "tests" / "helpers" / "steered_run.py"), str(folder / "plan.json"), *flags]
     environment = ENVIRONMENT | more
     if ranks > 1:
         environment |= {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}

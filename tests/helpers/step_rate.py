@@ -1,6 +1,6 @@
 """Started by a test on one or several ranks: how fast the last stage's steps are.
 
-    python step_rate.py STEPS FLAG…     the trainer's flags; the first rank prints real images a second
+python step_rate.py STEPS FLAG…     the trainer's flags; the first rank prints real images a second
 """
 
 import sys

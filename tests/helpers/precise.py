@@ -1,16 +1,16 @@
 """Started by tests: one step's gradient, and in which types its tensors are.
 
-    python precise.py DATA OUTPUT RESULT.safetensors [FLAG…]     the trainer's flags, after those of `oracle.COMMON`
+python precise.py DATA OUTPUT RESULT.safetensors [FLAG…]     the trainer's flags, after those of `oracle.COMMON`
 """
 
 import sys
 from pathlib import Path
 
 import torch
-from oracle import COMMON
 from safetensors.torch import save_file
 
 from dinogen.train.trainer import Trainer
+from helpers.oracle import COMMON
 from launch.train import build_parser, make_config
 
 

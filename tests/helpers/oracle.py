@@ -1,6 +1,6 @@
 """Started by tests on several ranks: the loss and the generator's gradient of single steps, for each way to train.
 
-    python oracle.py DATA OUTPUT RESULT.safetensors WAY…
+python oracle.py DATA OUTPUT RESULT.safetensors WAY…
 """
 
 import sys
@@ -35,7 +35,15 @@ def main(data: str, output: str, result: str, *ways: str) -> None:
     for way in ways:
         for shard in ("none", "fsdp"):
             parser = build_parser()
-            flags = ["--data", data, "--output", f"{output}/{way}-{shard}", f"--teacher.shard={shard}", *COMMON, *WAYS[way]]
+            flags = [
+                "--data",
+                data,
+                "--output",
+                f"{output}/{way}-{shard}",
+                f"--teacher.shard={shard}",
+                *COMMON,
+                *WAYS[way],
+            ]
             trainer = Trainer(make_config(parser, parser.parse_args(flags)))
             gradient = {}
 

@@ -1,16 +1,16 @@
 """Started by tests on several ranks, or called on one: stops a run at several steps, goes on, and compares the ends.
 
-    python resuming.py DATA FOLDER STEP…        STEP may end in `+`: the signal comes while the step computes
+python resuming.py DATA FOLDER STEP…        STEP may end in `+`: the signal comes while the step computes
 """
 
 import json
 import sys
 from pathlib import Path
 
-import steered_run
 import torch
 from safetensors.torch import load_file
 
+from helpers import steered_run
 from launch.train import build_parser, make_config
 
 # Two batches a step, four steps a stage, of which two fade in; an epoch is three steps. Stages 4 to 16 show the
