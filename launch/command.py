@@ -4,11 +4,14 @@ import difflib
 import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser, Namespace
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
 
-from dinogen.errors import DinogenError
+from dinogen.errors import DinogenError, UsageError
 
 # How jsonargparse words an unknown key, on the command line and in a config file.
 UNKNOWN_KEY = (
@@ -18,13 +21,68 @@ UNKNOWN_KEY = (
 )
 
 
-class CommandParser(ArgumentParser):
-    """jsonargparse's parser with `--config` and `--debug`, whose errors come back as exceptions."""
+class ConfigFile(ActionConfigFile):
+    """`--config`: a YAML file of keys, whose old names are answered with the new ones."""
 
-    def __init__(self, verb: str, description: str, epilog: str | None = None):
+    def __call__(self, parser: "CommandParser", cfg: Namespace, values: str, option_string: str | None = None) -> None:
+        if Path(values).is_file():
+            parser.refuse_renamed(keys_of_file(Path(values)), f"{values}: ")
+        super().__call__(parser, cfg, values, option_string)
+
+
+class CommandParser(ArgumentParser):
+    """jsonargparse's parser with `--config` and `--debug`, whose errors come back as exceptions.
+
+    Args:
+        verb: the command's name.
+        description: the first lines of its help.
+        epilog: the last lines of its help.
+        renamed: old names of keys or of groups of keys, each with the new name, which answers whoever uses the old one.
+            An empty name, or one that begins with "gone", says that the key is gone: "gone: always 3 now".
+    """
+
+    def __init__(
+        self, verb: str, description: str, epilog: str | None = None, renamed: Mapping[str, str | None] | None = None
+    ):
         super().__init__(prog=f"dinogen {verb}", description=description, epilog=epilog, exit_on_error=False)
-        self.add_argument("--config", action="config", help="YAML file with any of these keys; later flags win")
+        self.renamed = dict(renamed or {})
+        self.add_argument("--config", action=ConfigFile, help="YAML file with any of these keys; later flags win")
         self.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+
+    def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Namespace:
+        """Parse flags and the files that they name.
+
+        Raises:
+            UsageError: a flag or a key of a file has an old name.
+            ArgumentError: anything else that cannot be parsed.
+        """
+        args = list(sys.argv[1:] if args is None else args)
+        self.refuse_renamed(keys_of_flags(args))
+        return super().parse_args(args, *more, **options)
+
+    def refuse_renamed(self, keys: Iterable[str], where: str | None = None) -> None:
+        """Raise a `UsageError` that lists all of the keys, of flags or of the file `where`, that have new names."""
+        dashes = "" if where else "--"
+        changes = [f"{dashes}{key} {news}" for key in keys if (news := self._news_of(key, dashes))]
+        if len(changes) > 1:
+            changes = ["these keys changed:", *changes]
+        if changes:
+            raise UsageError((where or "") + "\n  ".join(changes))
+
+    def _news_of(self, key: str, dashes: str) -> str | None:
+        """What became of a key, by its own old name or by that of a group around it; None if nothing did."""
+        parts = key.replace("-", "_").split(".")
+        for length in range(len(parts), 0, -1):
+            old = ".".join(parts[:length])
+            if old in self.renamed:
+                new = self.renamed[old]
+                if not new:
+                    return "is gone: leave it out"
+                if new.startswith("gone"):
+                    return f"is {new}"
+                name = ".".join([new, *parts[length:]])
+                return f"is now {dashes}{as_flag(name) if dashes else name}"
+        return None
 
     def explain(self, message: str) -> str:
         """Make one line of a parser's message; an unknown key is answered with the nearest known one."""
@@ -49,7 +107,36 @@ class CommandParser(ArgumentParser):
         best = max(known, key=likeness)
         if likeness(best) < 1.0:
             return "; see --help for the known ones"
-        return f"; did you mean '{best if '.' in best else best.replace('_', '-')}'?"
+        return f"; did you mean '{as_flag(best)}'?"
+
+
+def as_flag(key: str) -> str:
+    """A key as flags write it: keys of groups keep their underscores."""
+    return key if "." in key else key.replace("_", "-")
+
+
+def keys_of_flags(args: Iterable[str]) -> Iterator[str]:
+    """`--a.b=1` gives `a.b`."""
+    for arg in args:
+        if match := re.match(r"--([\w.-]+)(=|$)", arg):
+            yield match[1]
+
+
+def keys_of_file(path: Path) -> list[str]:
+    """The keys of a YAML file, with dots; none of a file that cannot be read: the parser says why."""
+    try:
+        return list(keys_of_mapping(yaml.safe_load(path.read_text())))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return []
+
+
+def keys_of_mapping(values: object, parents: str = "") -> Iterator[str]:
+    """`{"a": {"b": 1, "c": {4: 2}}}` gives `a.b` and `a.c`: what has other keys than names is a value."""
+    for key, value in values.items() if isinstance(values, dict) else ():
+        if isinstance(value, dict) and value and all(isinstance(name, str) for name in value):
+            yield from keys_of_mapping(value, f"{parents}{key}.")
+        else:
+            yield f"{parents}{key}"
 
 
 def run_command(parser: CommandParser, work: Callable[[Namespace], None], argv: list[str] | None = None) -> int:

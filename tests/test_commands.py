@@ -10,6 +10,7 @@ import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
 from launch.cli import VERBS, main
+from launch.command import CommandParser, run_command
 from launch.train import build_parser, make_config
 
 ROOT = Path(__file__).parent.parent
@@ -84,6 +85,45 @@ def test_an_unknown_verb_is_answered_with_the_known_ones(capsys):
 def test_an_unknown_flag_is_answered_with_the_nearest(capsys):
     assert main(["crop", "--input", "a", "--output", "b", "--min-fase", "3"]) == 2
     assert "unknown key 'min-fase'; did you mean 'min-face'?" in capsys.readouterr().err
+
+
+@pytest.fixture
+def renaming_parser():
+    renamed = {"crops": "input", "old": "new", "old.size": "new.side", "old.betas": "gone: always the same", "x": ""}
+    parser = CommandParser("pack", "Pack.", renamed=renamed)
+    parser.add_argument("--input", type=str, required=True)
+    parser.add_argument("--new.side", type=int, default=1)
+    return parser
+
+
+@pytest.mark.parametrize(
+    ("flags", "answer"),
+    [
+        (["--crops", "a"], "--crops is now --input"),
+        (["--crops=a"], "--crops is now --input"),
+        (["--old.weight=3"], "--old.weight is now --new.weight"),
+        (["--old.size=3"], "--old.size is now --new.side"),
+        (["--old.betas", "1"], "--old.betas is gone: always the same"),
+        (["--x"], "--x is gone: leave it out"),
+    ],
+)
+def test_an_old_flag_is_answered_with_the_new_one(renaming_parser, flags, answer, capsys):
+    assert run_command(renaming_parser, lambda args: None, flags) == 2
+    assert capsys.readouterr().err == f"dinogen pack: error: {answer}\n"
+
+
+def test_all_old_keys_of_a_file_are_answered_together(renaming_parser, tmp_path, capsys):
+    file = tmp_path / "old.yaml"
+    file.write_text("input: a\ncrops: b\nold: {size: 3, at: {16: 2}}\nnew: {side: 2}\n")
+    assert run_command(renaming_parser, lambda args: None, ["--config", str(file)]) == 2
+    changes = ["these keys changed:", "crops is now input", "old.size is now new.side", "old.at is now new.at"]
+    assert capsys.readouterr().err == f"dinogen pack: error: {file}: " + "\n  ".join(changes) + "\n"
+
+
+def test_new_keys_pass(renaming_parser, tmp_path):
+    file = tmp_path / "new.yaml"
+    file.write_text("input: a\nnew: {side: 2}\n")
+    assert renaming_parser.parse_args(["--config", str(file)]).new.side == 2
 
 
 def test_a_traceback_is_shown_only_on_request(tmp_path, capsys):
