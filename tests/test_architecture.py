@@ -1,41 +1,18 @@
-"""The import direction: launch → shards → dinogen, launch → dinogen, and no cycles between modules."""
+"""What holds the code together: imports go one way and never in a circle; functions are short; tests stand alone."""
 
 import ast
 from pathlib import Path
 
 import pytest
+from draw_imports import MODULES, find_circle, imports_of, module_graph, part_graph
 
-ROOT = Path(__file__).parent.parent
+TESTS = Path(__file__).parent
 ALLOWED = {"launch": {"launch", "shards", "dinogen"}, "shards": {"shards", "dinogen"}, "dinogen": {"dinogen"}}
-READS_SNAPSHOTS_ONLY = ("dinogen.sample", "dinogen.evaluate", "dinogen.export")
-
-
-def module_name(path: Path) -> str:
-    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    return name.removesuffix(".__init__")
-
-
-MODULES = {module_name(path): path for package in ALLOWED for path in sorted((ROOT / package).rglob("*.py"))}
-
-
-def imports_of(path: Path, everywhere: bool = True) -> set[str]:
-    """Modules of this project that a file imports; `everywhere` counts those inside functions too."""
-    tree = ast.parse(path.read_text())
-    checked_only = [
-        node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-    ]
-    skipped = {inner for node in checked_only for inner in ast.walk(node)}
-    names: set[str] = set()
-    for node in ast.walk(tree) if everywhere else tree.body:
-        if node in skipped:
-            continue
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                names.add(whole if whole in MODULES else node.module)
-    return {name for name in names if name.split(".")[0] in ALLOWED}
+READS_SNAPSHOTS_ONLY = ("dinogen.sample", "dinogen.evaluate", "dinogen.export", "dinogen.opening")
+# What does not hold yet. These lists only shrink.
+CIRCLES = [("shards.retinaface", "shards.detect"), ("dinogen.train.monitor", "dinogen.train.trainer")]
+LONG = {"launch.crop.build_parser", "launch.pack.build_parser"}
+KNOW_BLOCKS = {"dinogen.teacher", "dinogen.train.building"}
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -51,15 +28,52 @@ def test_what_reads_snapshots_never_imports_the_trainer(name: str) -> None:
 
 
 def test_no_module_imports_itself_in_a_circle() -> None:
-    graph = {name: imports_of(path, everywhere=False) & MODULES.keys() for name, path in MODULES.items()}
-    finished: set[str] = set()
+    """Counts every import: at the top, inside functions, under TYPE_CHECKING."""
+    graph = module_graph()
+    for name, other in CIRCLES:
+        graph.get(name, set()).discard(other)
+    assert not find_circle(graph), " → ".join(find_circle(graph))
 
-    def visit(name: str, path: tuple[str, ...]) -> None:
-        assert name not in path, " → ".join([*path, name])
-        if name not in finished:
-            for other in sorted(graph[name] - {name}):
-                visit(other, (*path, name))
-            finished.add(name)
 
-    for name in graph:
-        visit(name, ())
+def test_no_part_imports_itself_in_a_circle() -> None:
+    assert not find_circle(part_graph()), " → ".join(find_circle(part_graph()))
+
+
+def test_a_circle_is_found() -> None:
+    assert find_circle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from dinogen import config",
+        "def late():\n    import dinogen.config",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from dinogen.config import Config",
+    ],
+)
+def test_every_kind_of_import_is_seen(source: str, tmp_path: Path) -> None:
+    (tmp_path / "module.py").write_text(source)
+    assert imports_of(tmp_path / "module.py") == {"dinogen.config"}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_no_function_is_longer_than_a_screen(name: str) -> None:
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = [node for node in ast.walk(ast.parse(MODULES[name].read_text())) if isinstance(node, functions)]
+    lengths = {f"{name}.{node.name}": (node.end_lineno or 0) - node.lineno + 1 for node in nodes}
+    assert not {function: lines for function, lines in lengths.items() if lines > 60 and function not in LONG}
+
+
+def test_only_teachers_know_how_a_teacher_names_its_blocks() -> None:
+    said = {name for name, path in MODULES.items() if "encoder.layer" in path.read_text()}
+    assert not {name for name in said - KNOW_BLOCKS if not name.startswith("dinogen.teachers.")}
+
+
+def test_no_test_file_imports_another() -> None:
+    """What tests share lies in tests/helpers."""
+    names = {path.stem for path in TESTS.glob("test_*.py")} | {"conftest"}
+    for path in sorted(TESTS.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                module = getattr(node, "module", None) or node.names[0].name
+                assert module.split(".")[0] not in names, f"{path.name} imports {module}"

@@ -17,11 +17,11 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-import test_sources
 
 from dinogen.data import transfer
 from dinogen.data.schema import SampleRecord
 from dinogen.errors import DinogenError, UsageError
+from helpers import files
 from launch import card
 from launch.download import main
 from shards import download
@@ -31,7 +31,7 @@ from shards.remote import public_address
 from shards.remove import remove_samples
 
 ROOT = Path(__file__).parent.parent
-photo = cache(test_sources.photo)  # drawn once: a server that draws would seem to stall
+photo = cache(files.photo)  # drawn once: a server that draws would seem to stall
 
 
 class Server(http.server.BaseHTTPRequestHandler):
