@@ -21,20 +21,23 @@ UNKNOWN_KEY = (
 )
 
 
+PRESETS = Path(__file__).parent.parent / "configs"
+
+
 class ConfigFile(ActionConfigFile):
-    """`--config`: a YAML file of keys, whose old names are answered with the new ones."""
+    """`--config`: a file of keys or the name of a preset; old names of keys are answered with the new ones."""
 
     def __call__(self, parser: "CommandParser", cfg: Namespace, values: str, option_string: str | None = None) -> None:
-        if Path(values).is_file():
-            parser.refuse_renamed(keys_of_file(Path(values)), f"{values}: ")
-        super().__call__(parser, cfg, values, option_string)
+        path = find_config(values)
+        parser.refuse_renamed(keys_of_file(path), f"{values}: ")
+        super().__call__(parser, cfg, str(path), option_string)
 
 
 class CommandParser(ArgumentParser):
     """jsonargparse's parser with `--config` and `--debug`, whose errors come back as exceptions.
 
     Args:
-        verb: the command's name.
+        verb: the command's name; None makes a plain parser, as jsonargparse needs for a block that may be absent.
         description: the first lines of its help.
         epilog: the last lines of its help.
         renamed: old names of keys or of groups of keys, each with the new name, which answers whoever uses the old one.
@@ -42,11 +45,23 @@ class CommandParser(ArgumentParser):
     """
 
     def __init__(
-        self, verb: str, description: str, epilog: str | None = None, renamed: Mapping[str, str | None] | None = None
+        self,
+        verb: str | None = None,
+        description: str | None = None,
+        epilog: str | None = None,
+        renamed: Mapping[str, str | None] | None = None,
+        **options: Any,
     ):
+        if verb is None:
+            super().__init__(**options)
+            return
         super().__init__(prog=f"dinogen {verb}", description=description, epilog=epilog, exit_on_error=False)
         self.renamed = dict(renamed or {})
-        self.add_argument("--config", action=ConfigFile, help="YAML file with any of these keys; later flags win")
+        self.add_argument(
+            "--config",
+            action=ConfigFile,
+            help="read these keys from a YAML file or a preset, see below; later flags win",
+        )
         self.add_argument("--debug", action="store_true", help="show the traceback of a failure")
 
     def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Namespace:
@@ -108,6 +123,23 @@ class CommandParser(ArgumentParser):
         if likeness(best) < 1.0:
             return "; see --help for the known ones"
         return f"; did you mean '{as_flag(best)}'?"
+
+
+def find_config(name: str) -> Path:
+    """A file that is there, or the installed preset of that name.
+
+    Raises:
+        UsageError: there is neither.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    presets = {preset.stem: preset for preset in sorted(PRESETS.glob("*.yaml"))}
+    if name in presets:
+        return presets[name]
+    near = difflib.get_close_matches(path.stem, presets, 1)
+    guess = f"; did you mean '{near[0]}'?" if near else ""
+    raise UsageError(f"--config {name}: no such file, and no preset of that name ({', '.join(presets)}){guess}")
 
 
 def as_flag(key: str) -> str:

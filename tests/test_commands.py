@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,39 @@ def test_new_keys_pass(renaming_parser, tmp_path):
     file = tmp_path / "new.yaml"
     file.write_text("input: a\nnew: {side: 2}\n")
     assert renaming_parser.parse_args(["--config", str(file)]).new.side == 2
+
+
+@dataclass
+class Block:
+    size: int = 3
+
+
+@dataclass
+class Config:
+    block: Block | None = None
+
+
+def test_a_block_that_may_be_absent_is_on_when_one_of_its_keys_is_given():
+    parser = CommandParser("x", "X.")
+    parser.add_class_arguments(Config)
+    assert parser.instantiate(parser.parse_args([])).block is None
+    assert parser.instantiate(parser.parse_args(["--block.size", "4"])).block == Block(4)
+
+
+def test_a_preset_is_found_by_name_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags = ["--data", "d", "--output", "o"]
+    total = build_parser().parse_args(["--config", str(ROOT / "configs/demo.yaml"), *flags]).train.total_kimg
+    assert build_parser().parse_args(["--config", "demo", *flags]).train.total_kimg == total
+    Path("demo").write_text("train: {total_kimg: 7}\n")
+    assert build_parser().parse_args(["--config", "demo", *flags]).train.total_kimg == 7
+
+
+def test_an_unknown_preset_is_answered_with_all_and_the_nearest(capsys):
+    assert main(["train", "--config", "face32", "--data", "d", "--output", "o"]) == 2
+    error = capsys.readouterr().err
+    assert "--config face32: no such file" in error and "(demo, faces256, faces32, " in error
+    assert error.endswith("; did you mean 'faces32'?\n")
 
 
 def test_a_traceback_is_shown_only_on_request(tmp_path, capsys):
