@@ -1,8 +1,8 @@
-"""A run's scalars as line charts, drawn as inline SVG: pages need no picture files and no script."""
+"""A run's scalars as line charts, laid out for the SVG of `templates/parts.html`."""
 
 import math
 from collections.abc import Mapping, Sequence
-from html import escape
+from dataclasses import dataclass
 from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -39,7 +39,8 @@ def run_folder_of(model: str) -> Path | None:
 
 def read_curves(run: Path) -> dict[str, Curve]:
     """The scalars of `CHARTS` that a run has logged, by the charts' titles."""
-    log = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0})
+    # A resumed run logs some steps again. TensorBoard would purge the first ones and warn; here the last ones count.
+    log = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0}, purge_orphaned_data=False)
     log.Reload()
     tags = log.Tags()["scalars"]
     curves = {}
@@ -47,8 +48,8 @@ def read_curves(run: Path) -> dict[str, Curve]:
         chosen = [tag for tag in tags if tag == wanted or (wanted.endswith("/") and tag.startswith(wanted))]
         by_step: dict[int, list[float]] = {}
         for tag in chosen:
-            for event in log.Scalars(tag):
-                by_step.setdefault(event.step, []).append(event.value)
+            for step, value in {event.step: event.value for event in log.Scalars(tag)}.items():
+                by_step.setdefault(step, []).append(value)
         points = [(step / 1000, sum(values) / len(values)) for step, values in sorted(by_step.items())]
         finite = [(kimg, value) for kimg, value in points if math.isfinite(value)]
         if len(finite) > 1:
@@ -63,29 +64,48 @@ def thinned(points: Curve) -> Curve:
     return [tuple(sum(numbers) / len(group) for numbers in zip(*group)) for group in groups]
 
 
-def charts(runs: Mapping[str, Mapping[str, Curve]]) -> str:
-    """All charts that any of the runs has, each with a line a run, in the runs' order; HTML.
+@dataclass(frozen=True)
+class Chart:
+    """Where everything of a line chart stands, in units of its SVG.
 
     Args:
-        runs: curves by the run's name, as of `read_curves`.
+        title: what is shown.
+        heights: y and label of each horizontal line.
+        places: x, label and text anchor of each label below.
+        lines: colour and points (`x,y x,y …`) of each curve.
+    """
+
+    title: str
+    heights: list[tuple[float, str]]
+    places: list[tuple[float, str, str]]
+    lines: list[tuple[str, str]]
+    width = WIDTH
+    height = HEIGHT
+    left = LEFT
+    right = WIDTH - RIGHT
+
+
+def colour_of(index: int) -> str:
+    """The colour of a run's lines, by its place in the order of runs."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def charts(runs: Sequence[Mapping[str, Curve]]) -> list[Chart]:
+    """All charts that any of the runs has, each with a line a run.
+
+    Args:
+        runs: curves as of `read_curves`, for each run.
     """
     drawn = []
     for title in CHARTS:
-        lines = [(index, curves[title]) for index, curves in enumerate(runs.values()) if title in curves]
+        lines = [(colour_of(index), curves[title]) for index, curves in enumerate(runs) if title in curves]
         if lines:
             drawn.append(chart(title, lines))
-    if not drawn:
-        return ""
-    names = [
-        f'<span style="color:{COLOURS[index % len(COLOURS)]}">■ {escape(name)}</span>'
-        for index, name in enumerate(runs)
-    ]
-    legend = f'<p class="note">{" &nbsp; ".join(names)}</p>\n' if len(names) > 1 else ""
-    return legend + "\n".join(drawn)
+    return drawn
 
 
-def chart(title: str, lines: Sequence[tuple[int, Curve]]) -> str:
-    """One chart; each line has the number of its colour."""
+def chart(title: str, lines: Sequence[tuple[str, Curve]]) -> Chart:
+    """Lay out one chart; each line comes with its colour."""
     xs = [x for _, points in lines for x, _ in points]
     ys = [y for _, points in lines for _, y in points]
     left, right = min(xs), max(max(xs), min(xs) + 1e-9)
@@ -97,21 +117,13 @@ def chart(title: str, lines: Sequence[tuple[int, Curve]]) -> str:
         across = LEFT + (x - left) / (right - left) * (WIDTH - LEFT - RIGHT)
         return round(across, 1), round(HEIGHT - BOTTOM - (y - low) / (high - low) * (HEIGHT - TOP - BOTTOM), 1)
 
-    parts = [f'<text x="{LEFT}" y="16" font-weight="600">{escape(title)}</text>']
+    heights, places = [], []
     for tick in range(TICKS + 1):
-        share = tick / TICKS
-        x, y = place(left + share * (right - left), low + share * (high - low))
-        parts.append(f'<line x1="{LEFT}" y1="{y}" x2="{WIDTH - RIGHT}" y2="{y}" stroke="#e4e4e4"/>')
-        parts.append(f'<text x="{LEFT - 5}" y="{y + 4}" text-anchor="end">{low + share * (high - low):.3g}</text>')
+        at_x, at_y = left + tick / TICKS * (right - left), low + tick / TICKS * (high - low)
+        x, y = place(at_x, at_y)
+        heights.append((y, f"{at_y:.3g}"))
         if tick % 2 == 0:  # more labels below would run into each other
-            label = f"{left + share * (right - left):.4g}" + (" kimg" if tick == TICKS else "")
-            anchor = ("start", "middle", "end")[tick * 2 // TICKS]
-            parts.append(f'<text x="{x}" y="{HEIGHT - 10}" text-anchor="{anchor}">{label}</text>')
-    for number, points in lines:
-        path = " ".join("{},{}".format(*place(*point)) for point in points)
-        colour = COLOURS[number % len(COLOURS)]
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
-    return (
-        f'<svg width="{WIDTH}" height="{HEIGHT}" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{escape(title)}">{"".join(parts)}</svg>'
-    )
+            unit = " kimg" if tick == TICKS else ""
+            places.append((x, f"{at_x:.4g}{unit}", ("start", "middle", "end")[tick * 2 // TICKS]))
+    paths = [(colour, " ".join("{},{}".format(*place(*point)) for point in points)) for colour, points in lines]
+    return Chart(title, heights, places, paths)

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dinogen.evaluate.curves import Curve, charts, read_curves, run_folder_of
+from dinogen.evaluate.curves import Curve, read_curves, run_folder_of
 from dinogen.evaluate.detector import SURE, Detector
 from dinogen.evaluate.extractors import ClipFeatures, Extractor, InceptionFeatures
 from dinogen.evaluate.judge import Judges, judge
-from dinogen.evaluate.page import comparison_page, report_page
+from dinogen.evaluate.pages import comparison_page, report_page
 from dinogen.evaluate.pictures import Pictures, draw_pictures
 from dinogen.evaluate.reference import load_reference
 from dinogen.evaluate.report import comparison_table, report_table
@@ -99,7 +99,7 @@ def evaluate_model(model: str | Path, terms: Terms, output: Path, device: str = 
     report, pictures = examine(str(model), generator, reals, terms, Court.under(terms, chosen))
     output = Path(output)
     save_png(pictures.nearest, output.with_name("nearest.png"))
-    page = report_page(report, pictures, charts(curves_of([str(model)])))
+    page = report_page(report, pictures, curves_of(str(model)))
     write_bytes(output.with_suffix(".html"), page.encode())
     write_json(output, report)
     print(report_table(report))
@@ -130,7 +130,7 @@ def compare_models(models: Sequence[str], terms: Terms, output: Path, device: st
         print(f"Judging {model}", file=sys.stderr)
         examined.append(examine(model, generator, reals[generator.trained_resolution], terms, court))
     reports = [report for report, _ in examined]
-    page = comparison_page(reports, [pictures for _, pictures in examined], charts(curves_of(models)))
+    page = comparison_page(reports, [pictures for _, pictures in examined], [curves_of(model) for model in models])
     write_bytes(output / "compare.html", page.encode())
     write_json(output / "compare.json", reports)
     print(comparison_table(reports))
@@ -142,10 +142,10 @@ def read_reals(terms: Terms, resolution: int) -> Tensor:
     return load_reference(terms.reference, max(2 * terms.count, NEAREST_AMONG), resolution)
 
 
-def curves_of(models: Sequence[str]) -> dict[str, dict[str, Curve]]:
-    """The logged scalars of those models that are runs, by number and name."""
-    folders = {f"[{number}] {model}": run_folder_of(model) for number, model in enumerate(models, start=1)}
-    return {name: read_curves(folder) if folder else {} for name, folder in folders.items()}
+def curves_of(model: str) -> dict[str, Curve]:
+    """The logged scalars of a model that is a run; none of any other."""
+    folder = run_folder_of(model)
+    return read_curves(folder) if folder else {}
 
 
 def examine(
