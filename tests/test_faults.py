@@ -10,7 +10,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 
 from dinogen.errors import DinogenError
 from dinogen.train.health import StepChecks, Verdict
-from dinogen.train.monitor import ALARM_AFTER_KIMG, Monitor
+from dinogen.train.monitor import ALARM_AFTER_KIMG
 from dinogen.train.rises import ENOUGH, RiseWatch
 from dinogen.train.trainer import Trainer
 from helpers.ranks import NARROW, start_ranks
@@ -211,10 +211,10 @@ def test_a_rise_is_logged_with_the_keys_of_its_batch(trainer, capsys):
 
 
 def test_long_lasting_sameness_raises_an_alarm(trainer, capsys):
-    with Monitor(trainer) as monitor:
-        trainer.cur_nimg = 1000
+    with trainer.make_monitor() as monitor:
+        monitor.cur_nimg = 1000
         assert monitor.watch_diversity({"spread/cls": 0.1}) == {"diversity/alarm": 0.0}
-        trainer.cur_nimg += ALARM_AFTER_KIMG * 1000
+        monitor.cur_nimg += ALARM_AFTER_KIMG * 1000
         assert monitor.watch_diversity({"spread/cls": 0.1}) == {"diversity/alarm": 1.0}
         assert "collapsing to one face" in capsys.readouterr().err
         assert monitor.watch_diversity({"spread/cls": 0.9}) == {"diversity/alarm": 0.0}

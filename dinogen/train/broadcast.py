@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from dinogen.distributed import rank, world_size
+from dinogen.distributed import entering_exchange, rank
 from dinogen.errors import DinogenError
 
 
@@ -28,7 +28,7 @@ def from_first_rank(read: Callable[[], Any], device: torch.device) -> Any:
             skeleton = take_out(read(), tensors)
         except DinogenError as caught:
             error = caught
-    if world_size() > 1:
+    if entering_exchange():
         sent = [(error and str(error), skeleton, [(value.shape, value.dtype) for value in tensors])]
         dist.broadcast_object_list(sent, src=0, device=device)
         message, skeleton, kinds = sent[0]

@@ -132,11 +132,12 @@ class Trainer:
         if self.is_main:
             self.folder.prepare(self.config, self.describe_devices())
         ended = self.finished
-        with self.stop, self.watchdog, Monitor(self) as monitor:
+        with self.stop, self.watchdog, self.make_monitor() as monitor:
             while not ended:
                 for batches, stage in self.one_stage():
                     before = self.cur_nimg
-                    monitor.record(self.train_step(batches, stage))
+                    scalars = self.train_step(batches, stage)
+                    monitor.record(self.cur_nimg, scalars)
                     ended = self.asked_to_stop > 0 or self.finished
                     if ended or self.crossed(before, self.config.train.log_kimg):
                         monitor.log_scalars(stage)
@@ -144,9 +145,13 @@ class Trainer:
                         break
                     self.write_regularly(before, monitor)
             self.save()
-            self.attempt(monitor.show_pictures)
+            self.attempt(lambda: monitor.show_pictures(self.G_ema))
             self.evaluate(monitor)
             return self.save_snapshot()
+
+    def make_monitor(self) -> Monitor:
+        spec, see = self.teacher.spec, self.comparer.see
+        return Monitor(self.config, self.cur_nimg, see, spec, self.stop, self.device, writes=self.is_main)
 
     @property
     def finished(self) -> bool:
@@ -155,7 +160,7 @@ class Trainer:
     def write_regularly(self, before: int, monitor: Monitor) -> None:
         """Pictures, snapshot and checkpoint, each when its time has come since the clock read `before`."""
         if self.crossed(before, self.config.train.snapshot_kimg):
-            self.attempt(monitor.show_pictures)
+            self.attempt(lambda: monitor.show_pictures(self.G_ema))
             self.attempt(self.save_snapshot)
         if self.judge is not None and self.crossed(before, self.config.train.evaluate_kimg):
             self.evaluate(monitor)
