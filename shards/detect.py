@@ -1,51 +1,17 @@
-"""Face detectors behind one interface."""
+"""Searching a photo of any size for faces, with MTCNN or RetinaFace."""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
 from dinogen.errors import UsageError
+from shards.face import Detector, Face, one_thread, sort_faces
+from shards.retinaface import RetinaFaceDetector
 
 SURE_FACE = 48  # MTCNN's last network looks at 48×48 pixels: what is smaller is guessed from blur
 COARSE_SIDE = 1024  # where only the largest face counts, a large photo is first searched at about this size
-
-
-@dataclass(frozen=True)
-class Face:
-    """One face, in pixel indices of the picture searched.
-
-    box: `[4]` left, top, right, bottom. landmarks: `[5, 2]` eyes, nose, mouth corners, image-left first.
-    score: the detector's confidence, 0 to 1.
-    """
-
-    box: np.ndarray
-    landmarks: np.ndarray
-    score: float
-
-    @property
-    def side(self) -> float:
-        """The longer side of the box in pixels."""
-        return float(max(self.box[2] - self.box[0], self.box[3] - self.box[1]))
-
-    def enlarged(self, factor: int) -> "Face":
-        """The same face in a picture `factor` times as large."""
-        shift = (factor - 1) / 2  # the centre of a block of `factor` pixels
-        return Face(self.box * factor + shift, self.landmarks * factor + shift, self.score)
-
-
-class Detector(Protocol):
-    name: str
-    max_pixels: int  # larger pictures are reduced first: bounds memory
-
-    def detect(self, images: list[np.ndarray], min_face: float) -> list[list[Face]]:
-        """Find faces at least about `min_face` pixels large in uint8 RGB images `[H, W, 3]`, the largest first."""
-        ...
 
 
 class MtcnnDetector:
@@ -84,24 +50,6 @@ class MtcnnDetector:
         return sort_faces(faces)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Workers share the cores by photos; and the last bits of a convolution depend on the number of threads."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def sort_faces(faces: list[Face]) -> list[Face]:
-    """The largest first; equal ones in a fixed order, so that face indices never change between runs."""
-    return sorted(faces, key=lambda face: (-face.side, -face.score, *face.box.tolist()))
-
-
 def find_faces(
     detector: Detector, image: Image.Image, min_face: int, min_score: float, largest_only: bool
 ) -> list[Face]:
@@ -133,7 +81,5 @@ def make_detector(name: str, weights: Path | None = None) -> Detector:
     if name == "mtcnn":
         return MtcnnDetector()
     if name == "retinaface" and weights is not None:
-        from shards.retinaface import RetinaFaceDetector
-
         return RetinaFaceDetector(weights)
     raise UsageError(f"detector '{name}' is not known, or lacks its weights; choose mtcnn or retinaface")

@@ -12,8 +12,9 @@ from PIL import Image
 
 from shards.align import align, carry, crop_transform, padding_share
 from shards.decode import Rejected, decode
-from shards.detect import Face, find_faces, make_detector
+from shards.detect import find_faces, make_detector
 from shards.duplicates import look_of
+from shards.face import Face
 from shards.quality import head_pose, sharpness
 from shards.sources import Source
 

@@ -17,7 +17,7 @@ import numpy as np
 from dinogen.data.transfer import default_cache
 from dinogen.errors import DinogenError, UsageError
 from shards.decode import Rejected
-from shards.detect import Face, one_thread, sort_faces
+from shards.face import Face, one_thread, sort_faces
 from shards.remote import fetch
 
 URL = "https://github.com/ternaus/retinaface/releases/download/0.01/retinaface_resnet50_2020-07-20-f168fae3c.zip"
