@@ -127,6 +127,7 @@ def config_of(case: Case, args: Namespace, crops: Path) -> "RunConfig":
     """The run that is measured; its teacher and its shards are made where they are not there yet."""
     from dinogen.bench import save_random_dinov2
     from launch import train
+    from shards.options import PackOptions
     from shards.pack import pack_folder
 
     name = case.teacher
@@ -142,7 +143,7 @@ def config_of(case: Case, args: Namespace, crops: Path) -> "RunConfig":
     ]  # fmt: skip
     config = train.make_config(parser, parser.parse_args(arguments))
     keys = {key: getattr(config.teacher, key) for key in ("input_size", "layers", "levels", "fine_layers")}
-    pack_folder(crops, shards, teacher=name, **keys)
+    pack_folder(crops, shards, PackOptions(name, **keys))
     return config
 
 

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -194,3 +195,16 @@ def run_command(parser: CommandParser, work: Callable[[Namespace], None], argv: 
 def say_done(written: object, next_command: str | None = None) -> None:
     """The last line of a verb: what was written, and what to run next."""
     print(f"Wrote {written}." + (f" Next: {next_command}" if next_command else ""), flush=True)
+
+
+def command_line(verb: str, **flags: object) -> str:
+    """A command to run next, its values quoted for a shell."""
+    words = [word for key, value in flags.items() for word in (f"--{as_flag(key)}", str(value))]
+    return shlex.join(["dinogen", verb, *words])
+
+
+def sibling(folder: str | Path, old: str, new: str) -> Path:
+    """Where the next step may write: beside `data/crops` it is `data/shards`, beside `data/mine` `data/mine-shards`."""
+    path = Path(folder) if Path(folder).name else Path(folder).resolve()
+    stem = path.name.removesuffix(old)
+    return path.with_name(stem + new if stem != path.name else f"{stem}-{new}")

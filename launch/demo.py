@@ -46,6 +46,7 @@ def work(args: Namespace) -> None:
 def prepare_data(output: Path, photos: Path | None, seed: int) -> Path:
     """Photos to shards; what is already there is not done again."""
     from shards.crop import crop_folder
+    from shards.options import PackOptions
     from shards.pack import pack_folder
 
     if photos is None:
@@ -58,7 +59,8 @@ def prepare_data(output: Path, photos: Path | None, seed: int) -> Path:
     crop_folder(photos, output / "crops")
     say(3, "Showing the crops to the teacher")
     captions = photos / "captions.csv"
-    pack_folder(output / "crops", output / "shards", captions=captions if captions.is_file() else None)
+    options = PackOptions(captions=captions if captions.is_file() else None)
+    pack_folder(output / "crops", output / "shards", options)
     return output / "shards"
 
 

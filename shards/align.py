@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 from PIL import Image, ImageFilter
 
-CROP_SIZE = 256
+from dinogen.data.schema import CROP_SIZE
+
 BORDER = 0.1  # of the crop's side: kept around the crop so that filters and soft edges see real pixels
 FADE = 0.3  # of the crop's side: the least width over which a padded side fades
 BLUR = 0.02  # of the crop's side: the blur that a padded side fades into

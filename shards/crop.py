@@ -1,10 +1,9 @@
 """The folder job: photos → a folder of crops, restartable, with a record and a report of each photo's fate."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from dinogen.data.transfer import default_cache
 from dinogen.errors import DinogenError, UsageError
@@ -12,7 +11,8 @@ from dinogen.files import make_output_folder
 from dinogen.progress import progress_bar
 from shards.hub import is_hub
 from shards.journal import Journal
-from shards.photo import ACCEPTED, CropOptions, Cropper, Outcome
+from shards.options import CropOptions, require
+from shards.photo import ACCEPTED, Cropper, Outcome
 from shards.pool import WorkerDied, ordered_map
 from shards.remote import is_address
 from shards.report import count_causes, write_report
@@ -41,28 +41,34 @@ class CropSummary:
 
 
 def crop_folder(
-    input: str | Path, output: str | Path, *, workers: int | None = None, cache: Path | None = None, **options: Any
+    input: str | Path,
+    output: str | Path,
+    options: CropOptions = CropOptions(),
+    *,
+    workers: int | None = None,
+    cache: Path | None = None,
 ) -> CropSummary:
     """Cut every wanted face of `input` into `output`: `KEY.jpg` (or `.png`), `KEY.json`, the record and the report.
 
-    Running it again goes on where it stopped; photos that were added or changed are done, others not read again.
+    Running it again continues where it stopped; photos that were added or changed are done, others not read again.
     The crops depend on the photos and the options only, not on `workers` or interruptions.
 
     Args:
         input: a folder, list, archive or address; see `find_sources`.
         output: folder of crops, made if need be.
+        options: what decides about the crops.
         workers: processes; by default one a usable core, fewer for few photos.
         cache: folder for what is fetched from addresses; by default the user's cache.
-        options: the fields of `CropOptions`.
 
     Raises:
         UsageError: `input` is missing, or `output` cannot go with it or with these options.
         DinogenError: no photo, no face in any of them, or no room to write.
     """
     output = Path(output)
+    require("workers", workers or 0, 0)
     refuse_overlap(str(input), output)
     sources = find_sources(input, cache or default_cache())
-    settings = settle(CropOptions(**options))
+    settings = settle(options)
     make_output_folder(output)
     with Journal(output, settings) as journal:
         todo = [source for source in sources if not journal.knows(source)]
@@ -88,7 +94,7 @@ def settle(options: CropOptions) -> CropOptions:
     """Settle which detector it is, and fetch its weights, before any process starts."""
     given = Path(options.detector_weights) if options.detector_weights else None
     name, weights = choose_weights(options.detector, given)
-    return CropOptions(**{**vars(options), "detector": name, "detector_weights": str(weights) if weights else None})
+    return replace(options, detector=name, detector_weights=str(weights) if weights else None)
 
 
 def refuse_overlap(given: str, output: Path) -> None:

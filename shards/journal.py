@@ -10,7 +10,8 @@ from typing import Any
 from dinogen.errors import DinogenError, UsageError
 from dinogen.files import fsync_path, plain_write_errors, write_bytes, write_json
 from shards.duplicates import LookIndex, split_of
-from shards.photo import ACCEPTED, Crop, CropOptions, Outcome
+from shards.options import CropOptions
+from shards.photo import ACCEPTED, Crop, Outcome
 from shards.sources import Source
 
 JOURNAL = "sources.jsonl"
@@ -77,8 +78,9 @@ class Journal:
         settings = asdict(self.options)
         if header is None:
             self._append(settings)
-        elif header != settings:
-            changed = [f"{key} {header.get(key)}" for key in settings if header.get(key) != settings[key]]
+            return
+        header = asdict(CropOptions()) | header  # an option that is newer than the folder had its default
+        if changed := [f"{key} {header[key]}" for key in settings if header[key] != settings[key]]:
             raise UsageError(f"{self.folder}: holds crops made with {', '.join(changed)}; choose another --output")
 
     def knows(self, source: Source) -> bool:

@@ -5,51 +5,33 @@ from contextlib import closing
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from dinogen.data.ahead import in_thread, read_ahead
 from dinogen.data.image import decode_image
+from dinogen.data.layout import PyramidLayout
 from dinogen.data.manifest import Manifest, ShardRecord
-from dinogen.data.schema import PyramidLayout
-from dinogen.errors import DinogenError, UsageError
+from dinogen.errors import DinogenError
 from dinogen.files import make_output_folder
 from dinogen.progress import progress_bar
 from dinogen.pyramid import Pyramid
 from dinogen.teacher import Teacher, make_teacher
 from shards.captions import read_captions
+from shards.options import PackOptions
 from shards.plan import Crop, InputDigest, Item, ShardPlan, plan_shards, read_crop
 from shards.resume import Finished
 from shards.tar import write_tar
-
-Precision = Literal["fp32", "bf16"]
 
 READ_AHEAD = 1  # batches that wait to be looked at, beside those that the workers hold
 LOOKED_AHEAD = 4  # batches that wait to be written
 
 
 def pack_folder(
-    crops: Path,
-    output: Path,
-    *,
-    teacher: str = "tiny",
-    input_size: int | None = None,
-    layers: list[int] | None = None,
-    levels: list[int] | None = None,
-    fine_layers: list[int] | None = None,
-    captions: Path | None = None,
-    batch_size: int = 64,
-    shard_size: int = 1000,
-    mirror: bool = False,
-    workers: int = 0,
-    precision: Precision = "fp32",
-    compile: bool = False,
-    rank: int = 0,
-    world_size: int = 1,
+    crops: Path, output: Path, options: PackOptions = PackOptions(), rank: int = 0, world_size: int = 1
 ) -> Manifest | None:
-    """Pack a folder of crops; running it again goes on after the last whole shard.
+    """Pack a folder of crops; running it again continues after the last whole shard.
 
     Several ranks, here or on machines that share the folders, each write shards of their own. They need not talk
     to each other: whoever finishes last writes the manifest.
@@ -61,31 +43,21 @@ def pack_folder(
     Args:
         crops: folder of KEY.jpg or KEY.png with KEY.json, as made by `dinogen crop`.
         output: folder for shards and manifest; empty, or left by an earlier run on the same crops.
-        teacher, input_size, layers, levels, fine_layers: as for `make_teacher`.
-        captions: a table or folder as for `read_captions`; None keeps those in KEY.json, if any.
-        batch_size: crops that the teacher looks at together.
-        shard_size: samples in a shard.
-        mirror: pack every crop a second time, mirrored, with what the teacher sees then. (A teacher sees no exact
-            mirror image in a mirrored picture, so flipping the stored maps would not do.)
-        workers: processes that decode ahead; 0 decodes in this one.
-        precision: in which the teacher looks; what it sees is stored as fp16 either way.
-        compile: compile the teacher, which pays on a GPU.
+        options: the teacher, and how to pack. (A teacher sees no exact mirror image in a mirrored picture, so for
+            `mirror` it looks again: flipping the stored maps would not do.)
         rank, world_size: number of this process, and how many there are.
 
     Returns:
         The manifest that was written, or None where other ranks have still to finish.
 
     Raises:
-        UsageError: no folder of crops, or an impossible number.
+        UsageError: no folder of crops, or no such teacher, layers or levels.
         DinogenError: a crop is damaged, or `output` holds something else.
     """
-    for flag, value, least in (("batch-size", batch_size, 1), ("shard-size", shard_size, 1), ("workers", workers, 0)):
-        if value < least:
-            raise UsageError(f"--{flag} {value}: give at least {least}")
-    texts = {} if captions is None else read_captions(captions)
-    plans = plan_shards(crops, shard_size, mirror)
-    looking = make_teacher(teacher, input_size, layers, levels, fine_layers)
-    packer = Packer(looking, texts, batch_size, workers, precision, compile)
+    captions = {} if options.captions is None else read_captions(options.captions)
+    plans = plan_shards(crops, options.shard_size, options.mirror)
+    teacher = make_teacher(options.teacher, options.input_size, options.layers, options.levels, options.fine_layers)
+    packer = Packer(teacher, captions, options)
     finished = Finished(make_output_folder(output), packer.spec, packer.how)
     finished.refuse_others(plans)
     packer.pack(plans[rank::world_size], finished)
@@ -98,33 +70,21 @@ class Packer:
     Args:
         teacher: what looks at the crops; moved to a GPU where there is one.
         captions: by the source's file name.
-        batch_size: crops that the teacher looks at together.
-        workers: processes that decode ahead.
-        precision, compile: how the teacher computes.
+        options: batch size, workers, and how the teacher computes.
     """
 
-    def __init__(
-        self,
-        teacher: Teacher,
-        captions: Mapping[str, str],
-        batch_size: int,
-        workers: int,
-        precision: Precision = "fp32",
-        compile: bool = False,
-    ):
+    def __init__(self, teacher: Teacher, captions: Mapping[str, str], options: PackOptions):
         # With its number: the current GPU is a thread's own, and another thread looks.
         on_gpu = torch.cuda.is_available()
         self.device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
         self.teacher = teacher.to(self.device)
-        self.look = torch.compile(self.teacher, dynamic=False) if compile else self.teacher
-        self.precision, self.compiled = precision, compile
-        # Other last bits: shards that were made otherwise are not gone on with.
-        self.how = precision * (precision != "fp32") + "compiled" * compile
+        self.look = torch.compile(self.teacher, dynamic=False) if options.compile else self.teacher
+        self.options = options
+        # Other last bits: an earlier run's shards that were made otherwise are refused.
+        self.how = options.precision * (options.precision != "fp32") + "compiled" * options.compile
         self.spec = teacher.spec
         self.layout = PyramidLayout(teacher.spec)
         self.captions = captions
-        self.batch_size = batch_size
-        self.workers = workers
 
     def pack(self, plans: Sequence[ShardPlan], finished: Finished) -> None:
         """Write those shards of `plans` that are not among the finished ones."""
@@ -134,7 +94,7 @@ class Packer:
             # The teacher looks at the next batches while the last ones are written and hashed.
             with closing(in_thread(self._looked_at(missing), LOOKED_AHEAD)) as batches:
                 for plan in missing:
-                    cuts = -(-len(plan.items) // self.batch_size)
+                    cuts = -(-len(plan.items) // self.options.batch_size)
                     finished.add(self._write_shard(plan, finished.output, islice(batches, cuts), bar.update))
 
     def _write_shard(
@@ -159,9 +119,9 @@ class Packer:
     def _looked_at(self, plans: Sequence[ShardPlan]) -> Iterator[tuple[list[Crop], Pyramid]]:
         # A batch never reaches into the next shard: so it is the same one whatever was packed before.
         cuts = [
-            plan.items[first : first + self.batch_size]
+            plan.items[first : first + self.options.batch_size]
             for plan in plans
-            for first in range(0, len(plan.items), self.batch_size)
+            for first in range(0, len(plan.items), self.options.batch_size)
         ]
         # Taking megabytes from another process, and making floats of them, is nothing that the teacher need wait for.
         with closing(in_thread(self._read(cuts), READ_AHEAD)) as batches:
@@ -175,7 +135,7 @@ class Packer:
         in it: each is valid until `READ_AHEAD` + 1 further ones were asked for.
         """
         places = [torch.empty(0)] * (READ_AHEAD + 2)
-        read = read_ahead(partial(read_batch, captions=self.captions), cuts, self.workers)
+        read = read_ahead(partial(read_batch, captions=self.captions), cuts, self.options.workers)
         for number, (crops, pixels) in enumerate(read):
             place = number % len(places)
             if places[place].shape != pixels.shape:
@@ -185,10 +145,10 @@ class Packer:
     def _look(self, crops: Sequence[Crop], images: Tensor) -> Pyramid:
         """The stored part of a batch's pyramids, fp16 on the CPU."""
         try:
-            with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, self.precision == "bf16"):
+            with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, self.options.precision == "bf16"):
                 pyramid = self.look(images)
         except Exception as error:
-            if not self.compiled:
+            if not self.options.compile:
                 raise
             reason = " ".join(str(error).split())[:160]
             raise DinogenError(f"the teacher could not be compiled ({reason}); leave --compile out") from error

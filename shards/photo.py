@@ -15,6 +15,7 @@ from shards.decode import Rejected, decode
 from shards.detect import find_faces, make_detector
 from shards.duplicates import look_of
 from shards.face import Face
+from shards.options import CropOptions
 from shards.quality import head_pose, sharpness
 from shards.sources import Source
 
@@ -23,24 +24,6 @@ SAVE_OPTIONS = {
     "jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},  # 4:4:4: lips and eyes keep their colour edges
     "png": {"format": "PNG"},
 }
-
-
-@dataclass(frozen=True)
-class CropOptions:
-    """What decides about crops, besides the photos; see `dinogen crop --help`."""
-
-    detector: str = "mtcnn"
-    detector_weights: str | None = None
-    faces: str = "largest"
-    min_face: int = 48
-    min_score: float = 0.9
-    min_sharpness: float = 1.0
-    max_pose: float = 60.0
-    max_padding: float = 0.4
-    max_megapixels: float = 80.0
-    duplicates: str = "keep"
-    val_fraction: float = 0.0
-    format: str = "jpg"
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ def plan_shards(crops: Path, shard_size: int, mirror: bool = False) -> list[Shar
 def find_crops(crops: Path) -> list[Path]:
     """The pictures of a crop folder, sorted by key."""
     if not crops.is_dir():
-        raise UsageError(f"{crops}: no such folder; --crops takes what dinogen crop has written")
+        raise UsageError(f"{crops}: no such folder; --input takes what dinogen crop has written")
     suffixes = {f".{suffix}" for suffix in IMAGE_SUFFIXES}
     by_key: dict[str, Path] = {}
     for image in crops.iterdir():

@@ -14,7 +14,8 @@ from PIL import Image
 
 from dinogen.files import atomic_file, write_bytes
 from shards.decode import Rejected, decode
-from shards.photo import ACCEPTED, CropOptions
+from shards.options import CropOptions
+from shards.photo import ACCEPTED
 from shards.sources import Source
 
 Record = dict[str, Any]

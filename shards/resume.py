@@ -40,7 +40,7 @@ class Finished:
         """Refuse a folder with shards that are in none of all `plans`."""
         others = set(self.records) - {plan.name for plan in plans}
         if others:
-            raise self._refusal("of crops that are not in --crops any more", min(others))
+            raise self._refusal("of crops that are not in --input any more", min(others))
 
     def missing(self, plans: Sequence[ShardPlan], captions: Mapping[str, str]) -> list[ShardPlan]:
         """Those of `plans` whose shards are not there, or damaged. What a killed run left of them is removed.

@@ -8,8 +8,9 @@ import torch
 
 from dinogen.data.folder import LocalFolder, RemoteFolder, open_folder
 from dinogen.data.image import decode_image
+from dinogen.data.layout import PyramidLayout
 from dinogen.data.manifest import Manifest, ShardRecord
-from dinogen.data.schema import PyramidLayout, SampleRecord
+from dinogen.data.schema import SampleRecord
 from dinogen.data.shard import Shard
 from dinogen.data.store import open_shard
 from dinogen.errors import DinogenError

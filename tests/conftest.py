@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from helpers.crop_folder import make_crops
+from shards.options import PackOptions
 from shards.pack import pack_folder
 
 # A shell that starts the tests in the background makes them ignore Ctrl-C, and all that they start inherits that.
@@ -21,5 +22,5 @@ def shards32(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """48 drawn crops, packed for the tiny teacher at 32 pixels."""
     folder = tmp_path_factory.mktemp("shards32")
     make_crops(folder / "crops", 48)
-    pack_folder(folder / "crops", folder / "shards", teacher="tiny", shard_size=20)
+    pack_folder(folder / "crops", folder / "shards", PackOptions(teacher="tiny", shard_size=20))
     return folder / "shards"

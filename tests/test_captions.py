@@ -10,6 +10,7 @@ from dinogen.data.shard import Shard
 from dinogen.errors import UsageError
 from helpers.crop_folder import make_crops
 from shards.captions import read_captions
+from shards.options import PackOptions
 from shards.pack import pack_folder
 
 
@@ -30,7 +31,7 @@ def test_captions_come_by_the_name_of_the_source(tmp_path: Path, name: str):
     if name.endswith(".jsonl"):
         text = "".join(json.dumps({"file": file, "caption": caption}) + "\n" for file, caption in rows)
     (tmp_path / name).write_text(text, encoding="utf-8")
-    pack_folder(tmp_path / "crops", tmp_path / "out", captions=tmp_path / name)
+    pack_folder(tmp_path / "crops", tmp_path / "out", PackOptions(captions=tmp_path / name))
     assert captions_of(tmp_path / "out") == {
         "photo-0000.jpg": "a face, smiling",
         "photo-0001.jpg": None,
@@ -45,7 +46,7 @@ def test_captions_come_from_texts_beside_the_photos(tmp_path: Path):
     for name, text in texts.items():
         (tmp_path / "photos" / name).write_text(text, encoding="utf-8")
     (tmp_path / "photos" / "._photo-0000.txt").write_bytes(b"\xff")  # as some systems leave behind
-    pack_folder(tmp_path / "crops", tmp_path / "out", captions=tmp_path / "photos")
+    pack_folder(tmp_path / "crops", tmp_path / "out", PackOptions(captions=tmp_path / "photos"))
     assert captions_of(tmp_path / "out") == {
         "photo-0000.jpg": "a face, smiling",
         "photo-0001.jpg": None,

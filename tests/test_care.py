@@ -20,6 +20,7 @@ from dinogen.data.shard import Shard
 from dinogen.errors import DinogenError, UsageError
 from helpers.crop_folder import make_crops
 from launch import card, inspect, remove, verify
+from shards.options import PackOptions
 from shards.pack import pack_folder
 from shards.remove import remove_samples
 from shards.verify import verify_folder
@@ -30,7 +31,7 @@ def packed(tmp_path_factory) -> Path:
     crops, folder = tmp_path_factory.mktemp("crops"), tmp_path_factory.mktemp("packed")
     make_crops(crops, 20)
     make_crops(crops, 4, first=20, split="val")
-    pack_folder(crops, folder, shard_size=8)
+    pack_folder(crops, folder, PackOptions(shard_size=8))
     return folder
 
 

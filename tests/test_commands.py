@@ -32,7 +32,7 @@ def test_every_verb_explains_itself_as_a_module_too(verb):
         ("synth", "--count --output --seed"),
         ("download", "--dataset --output --workers"),
         ("crop", "--input --output --detector --faces --min-face --workers"),
-        ("pack", "--crops --output --teacher --captions --batch-size"),
+        ("pack", "--input --output --teacher --captions --batch-size"),
         ("train", "--config --data --output --seed --objective.name --teacher.shard --train.total_kimg "
          "--train.max_minutes --train.checkpoint_kimg"),
         ("sample", "--model --count --output --seed --truncation-psi"),

@@ -20,6 +20,7 @@ from launch.crop import main
 from shards.align import carry
 from shards.crop import crop_folder
 from shards.detect import find_faces, make_detector
+from shards.options import CropOptions
 from shards.pool import WorkerDied, ordered_map
 
 SHARED_PHOTOS = Path(__file__).parent.parent.parent / "shared" / "faces" / "photos"
@@ -110,7 +111,7 @@ def test_two_workers_make_the_same_bytes_as_none(photos, crops, tmp_path, monkey
 
 def test_the_largest_face_comes_first_and_all_are_cut_on_demand(photos, crops, tmp_path):
     shutil.copy(photos / "two.png", tmp_path)
-    summary = crop_folder(tmp_path, tmp_path.with_name("all"), faces="all", workers=0)
+    summary = crop_folder(tmp_path, tmp_path.with_name("all"), CropOptions(faces="all"), workers=0)
     keys = journal(tmp_path.with_name("all"))["two.png"]["keys"]
     assert summary.crops == 2 and [key[-2:] for key in keys] == ["-0", "-1"]
     described = [json.loads((tmp_path.with_name("all") / f"{key}.json").read_text()) for key in keys]
@@ -120,12 +121,12 @@ def test_the_largest_face_comes_first_and_all_are_cut_on_demand(photos, crops, t
 
 
 def test_photos_of_several_people_are_skipped_on_demand(photos, tmp_path):
-    crop_folder(photos, tmp_path / "out", faces="skip", workers=0)
+    crop_folder(photos, tmp_path / "out", CropOptions(faces="skip"), workers=0)
     assert journal(tmp_path / "out")["two.png"]["cause"] == "several-faces"
 
 
 def test_small_faces_are_dropped(photos, tmp_path):
-    crop_folder(photos, tmp_path / "out", min_face=150, workers=0)
+    crop_folder(photos, tmp_path / "out", CropOptions(min_face=150), workers=0)
     causes = {name: record["cause"] for name, record in journal(tmp_path / "out").items()}
     assert causes["0.jpg"] in ("face-too-small", "no-face") and causes["9.jpg"] == "accepted"
 
@@ -195,7 +196,7 @@ def journal_lines(folder: Path) -> list[str]:
 
 def test_other_options_in_the_same_folder_are_refused(photos, crops):
     with pytest.raises(UsageError, match="faces largest"):
-        crop_folder(photos, crops, faces="all", workers=0)
+        crop_folder(photos, crops, CropOptions(faces="all"), workers=0)
 
 
 def test_two_runs_in_one_folder_are_refused(photos, crops):
@@ -245,7 +246,7 @@ def test_a_damaged_photo_never_stops_the_others(photos, tmp_path):
 def test_the_last_line_says_what_to_run_next(photos, tmp_path, capsys):
     shutil.copy(photos / "1.jpg", tmp_path)
     assert run_on(tmp_path, tmp_path.with_name("done")) == 0
-    assert f"Next: dinogen pack --crops {tmp_path.with_name('done')}" in capsys.readouterr().out
+    assert f"Next: dinogen pack --input {tmp_path.with_name('done')}" in capsys.readouterr().out
 
 
 def test_a_large_photo_is_searched_coarsely_for_its_largest_face():
@@ -300,3 +301,15 @@ def test_marked_pupils_land_on_the_detected_eyes_in_every_exif_orientation(tmp_p
         distances += np.hypot(*(np.array([left, right]) - carry(described["landmarks"][:2], transform)).T).tolist()
         assert abs(np.degrees(np.arctan2(right[1] - left[1], right[0] - left[0]))) < 4
     assert np.mean(distances) < 3
+
+
+def test_a_folder_from_before_an_option_was_there_is_continued(photos, tmp_path):
+    shutil.copy(photos / "1.jpg", tmp_path)
+    output = tmp_path.with_name("old")
+    crop_folder(tmp_path, output, workers=0)
+    lines = journal_lines(output)
+    header = {key: value for key, value in json.loads(lines[0]).items() if key != "size"}
+    (output / "sources.jsonl").write_text(json.dumps(header) + "\n" + "".join(lines[1:]))
+    assert crop_folder(tmp_path, output, workers=0).resumed == 1
+    with pytest.raises(UsageError, match="size 256"):
+        crop_folder(tmp_path, output, CropOptions(size=512), workers=0)

@@ -14,6 +14,7 @@ from PIL import Image, ImageFilter
 import shards
 from helpers.drawn_face import draw_face
 from shards.crop import crop_folder
+from shards.options import CropOptions
 from shards.report import MEANING, MEASURES
 
 
@@ -26,7 +27,7 @@ def folders(tmp_path_factory) -> tuple[Path, Path]:
     shutil.copy(photos / "2.jpg", photos / "again.jpg")
     draw_face().filter(ImageFilter.GaussianBlur(5)).save(photos / "soft.jpg")
     (photos / "not <b>one.jpg").write_bytes(b"text")
-    crop_folder(photos, output, min_sharpness=2.0, workers=0)
+    crop_folder(photos, output, CropOptions(min_sharpness=2.0), workers=0)
     return photos, output
 
 
@@ -82,5 +83,5 @@ def test_a_second_run_updates_the_report(folders, tmp_path):
     shutil.copytree(folders[0], tmp_path / "in")
     shutil.copytree(folders[1], tmp_path / "out", copy_function=shutil.copy2)
     draw_face(height=210, skin=(150, 100, 80)).save(tmp_path / "in" / "new.jpg")
-    crop_folder(tmp_path / "in", tmp_path / "out", min_sharpness=2.0, workers=0)
+    crop_folder(tmp_path / "in", tmp_path / "out", CropOptions(min_sharpness=2.0), workers=0)
     assert len(rows(tmp_path / "out")) == 7

@@ -11,6 +11,7 @@ from helpers.drawn_face import draw_face
 from shards import duplicates
 from shards.crop import crop_folder
 from shards.duplicates import LookIndex, look_of, split_of
+from shards.options import CropOptions
 
 
 def scene(seed: int, size: int = 320) -> Image.Image:
@@ -97,7 +98,7 @@ def pairs(tmp_path_factory):
 
 
 def test_photos_that_look_the_same_are_kept_in_one_split(pairs, tmp_path):
-    summary = crop_folder(pairs, tmp_path / "out", val_fraction=0.5, workers=0)
+    summary = crop_folder(pairs, tmp_path / "out", CropOptions(val_fraction=0.5), workers=0)
     assert summary.crops == 20
     described = [json.loads(path.read_text()) for path in (tmp_path / "out").glob("*.json")]
     splits = {entry["source"]: entry["split"] for entry in described}
@@ -106,14 +107,14 @@ def test_photos_that_look_the_same_are_kept_in_one_split(pairs, tmp_path):
 
 
 def test_photos_that_look_the_same_are_dropped_on_demand(pairs, tmp_path):
-    summary = crop_folder(pairs, tmp_path / "out", duplicates="drop", workers=0)
+    summary = crop_folder(pairs, tmp_path / "out", CropOptions(duplicates="drop"), workers=0)
     assert summary.crops == 10 and summary.causes == {"near-duplicate": 10}
 
 
 def test_a_photo_that_looks_like_two_splits_joins_neither(pairs, tmp_path, monkeypatch):
     """It would carry what was seen in training into the validation split."""
     monkeypatch.setattr("shards.journal.Journal._looking_like", late(6))
-    summary = crop_folder(pairs, tmp_path / "out", val_fraction=0.5, workers=0)
+    summary = crop_folder(pairs, tmp_path / "out", CropOptions(val_fraction=0.5), workers=0)
     assert summary.causes == {"near-duplicate": 14}
 
 

@@ -19,6 +19,7 @@ from dinogen.data.shard import Shard
 from dinogen.errors import DinogenError, UsageError
 from dinogen.teacher import make_teacher
 from helpers.crop_folder import draw_crop, make_crops
+from shards.options import PackOptions
 from shards.pack import pack_folder
 
 SAMPLES = 50
@@ -35,7 +36,7 @@ def crops(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def data(crops: Path, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("shards")
-    pack_folder(crops, folder, shard_size=12)
+    pack_folder(crops, folder, PackOptions(shard_size=12))
     return folder
 
 

@@ -28,6 +28,7 @@ from dinogen.errors import DinogenError
 from dinogen.teacher import Teacher, make_teacher
 from helpers.crop_folder import make_crops
 from launch.pack import main
+from shards.options import PackOptions
 from shards.pack import Packer, pack_folder, read_batch
 from shards.plan import plan_shards
 from shards.resume import Finished
@@ -45,7 +46,7 @@ def crops(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def packed(crops: Path, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("packed")
-    pack_folder(crops, folder, shard_size=12)
+    pack_folder(crops, folder, PackOptions(shard_size=12))
     return folder
 
 
@@ -100,7 +101,7 @@ def test_the_manifest_describes_the_shards(packed: Path):
 
 @pytest.mark.parametrize("options", [{"batch_size": 7}, {"batch_size": 64, "workers": 2}, {"batch_size": 1}])
 def test_bytes_do_not_depend_on_how_it_was_packed(crops: Path, packed: Path, tmp_path: Path, options: dict):
-    pack_folder(crops, tmp_path, shard_size=12, **options)
+    pack_folder(crops, tmp_path, PackOptions(shard_size=12, **options))
     assert contents(tmp_path) == contents(packed)
 
 
@@ -115,13 +116,13 @@ def test_png_crops_are_packed_unchanged(tmp_path: Path):
 def test_splits_do_not_share_a_shard(tmp_path: Path):
     train = make_crops(tmp_path / "crops", 8)
     val = make_crops(tmp_path / "crops", 3, first=8, split="val")
-    manifest = pack_folder(tmp_path / "crops", tmp_path / "out", shard_size=6)
+    manifest = pack_folder(tmp_path / "crops", tmp_path / "out", PackOptions(shard_size=6))
     assert [(shard.split, shard.samples) for shard in manifest.shards] == [("train", 6), ("train", 2), ("val", 3)]
     assert keys(tmp_path / "out") == sorted(train) + sorted(val)
 
 
 def test_mirrored_samples_hold_what_the_teacher_sees_in_the_mirror(crops: Path, tmp_path: Path):
-    pack_folder(crops, tmp_path, mirror=True, shard_size=25)
+    pack_folder(crops, tmp_path, PackOptions(mirror=True, shard_size=25))
     assert [shard.samples for shard in read_manifest(tmp_path).shards] == [25, 25, 10]
     both = sorted(path.stem + mark for path in crops.glob("*.jpg") for mark in ("", "-m"))
     assert keys(tmp_path) == both
@@ -144,18 +145,18 @@ def pyramids(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_in_bf16_the_teacher_sees_nearly_the_same(crops: Path, packed: Path, tmp_path: Path):
-    pack_folder(crops, tmp_path, shard_size=12, precision="bf16")
+    pack_folder(crops, tmp_path, PackOptions(shard_size=12, precision="bf16"))
     for name, seen in pyramids(tmp_path).items():
         exact = pyramids(packed)[name].float()
         error = (seen.float() - exact).norm() / exact.norm()
         assert error < 0.02 and (name.startswith("rgb") or error > 0)
     with pytest.raises(DinogenError, match="--precision"):
-        pack_folder(crops, tmp_path, shard_size=12)
+        pack_folder(crops, tmp_path, PackOptions(shard_size=12))
 
 
 @pytest.mark.slow
 def test_compiled_the_teacher_sees_the_same(crops: Path, packed: Path, tmp_path: Path):
-    pack_folder(crops, tmp_path, shard_size=12, compile=True)
+    pack_folder(crops, tmp_path, PackOptions(shard_size=12, compile=True))
     for name, seen in pyramids(tmp_path).items():
         assert torch.allclose(seen.float(), pyramids(packed)[name].float(), atol=0.01, rtol=0.01)
 
@@ -165,7 +166,7 @@ def test_a_teacher_that_cannot_be_compiled_is_one_line(crops: Path, tmp_path: Pa
         raise RuntimeError("no compiler\nand more")
 
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=broken))
-    line = refused(capsys, "--crops", crops, "--output", tmp_path, "--compile")
+    line = refused(capsys, "--input", crops, "--output", tmp_path, "--compile")
     assert "no compiler" in line and "leave --compile out" in line
 
 
@@ -174,17 +175,17 @@ def test_a_teacher_that_cannot_be_compiled_is_one_line(crops: Path, tmp_path: Pa
 
 def test_packing_again_changes_nothing(crops: Path, packed: Path):
     before, times = contents(packed), [path.stat().st_mtime_ns for path in sorted(packed.glob("*.tar"))]
-    pack_folder(crops, packed, shard_size=12)
+    pack_folder(crops, packed, PackOptions(shard_size=12))
     assert contents(packed) == before
     assert [path.stat().st_mtime_ns for path in sorted(packed.glob("*.tar"))] == times
 
 
 def test_a_damaged_shard_is_packed_again(crops: Path, packed: Path, tmp_path: Path):
-    pack_folder(crops, tmp_path, shard_size=12)
+    pack_folder(crops, tmp_path, PackOptions(shard_size=12))
     payload = bytearray((tmp_path / "shard-000001.tar").read_bytes())
     payload[5000] ^= 1
     (tmp_path / "shard-000001.tar").write_bytes(payload)
-    pack_folder(crops, tmp_path, shard_size=12)
+    pack_folder(crops, tmp_path, PackOptions(shard_size=12))
     assert contents(tmp_path) == contents(packed)
 
 
@@ -205,25 +206,25 @@ def test_packing_goes_on_after_the_last_whole_shard(crops: Path, packed: Path, t
     with monkeypatch.context() as patch:
         interrupt_after(patch, looks=5)  # three batches of 4 make a shard of 12
         with pytest.raises(KeyboardInterrupt):
-            pack_folder(crops, tmp_path, shard_size=12, batch_size=4)
+            pack_folder(crops, tmp_path, PackOptions(shard_size=12, batch_size=4))
     assert [path.name for path in tmp_path.glob("*.tar*")] == ["shard-000000.tar"]
     with pytest.raises(DinogenError, match="packing did not finish"):
         read_manifest(tmp_path)
     with monkeypatch.context() as patch:
         interrupt_after(patch, looks=5)  # the 18 crops left make five batches
-        pack_folder(crops, tmp_path, shard_size=12, batch_size=4)
+        pack_folder(crops, tmp_path, PackOptions(shard_size=12, batch_size=4))
     assert contents(tmp_path) == contents(packed)
 
 
 def test_a_killed_run_goes_on(crops: Path, packed: Path, tmp_path: Path):
-    command = [sys.executable, "-m", "launch.pack", "--crops", str(crops), "--output", str(tmp_path)]
+    command = [sys.executable, "-m", "launch.pack", "--input", str(crops), "--output", str(tmp_path)]
     command += ["--shard-size", "12", "--batch-size", "1"]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
     while process.poll() is None and not (tmp_path / "shard-000000.tar").exists():
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    pack_folder(crops, tmp_path, shard_size=12)
+    pack_folder(crops, tmp_path, PackOptions(shard_size=12))
     assert contents(tmp_path) == contents(packed)
 
 
@@ -232,7 +233,7 @@ def test_a_killed_run_goes_on(crops: Path, packed: Path, tmp_path: Path):
 
 def start_rank(crops: Path, output: Path, rank: int, world_size: int) -> subprocess.Popen:
     """One rank as `torchrun` or `accelerate launch` would start it."""
-    command = [sys.executable, "-m", "launch.pack", "--crops", str(crops), "--output", str(output)]
+    command = [sys.executable, "-m", "launch.pack", "--input", str(crops), "--output", str(output)]
     environment = os.environ | {"RANK": str(rank), "WORLD_SIZE": str(world_size), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen([*command, "--shard-size", "12", "--batch-size", "4"], env=environment)
 
@@ -244,17 +245,19 @@ def test_two_ranks_write_what_one_would(crops: Path, packed: Path, tmp_path: Pat
 
 
 def test_the_manifest_waits_for_the_last_rank(crops: Path, packed: Path, tmp_path: Path):
-    assert pack_folder(crops, tmp_path, shard_size=12, rank=1, world_size=4) is None
-    assert pack_folder(crops, tmp_path, shard_size=12, rank=3, world_size=4) is None  # of three shards it has none
-    assert pack_folder(crops, tmp_path, shard_size=12, rank=0, world_size=4) is None
+    assert pack_folder(crops, tmp_path, PackOptions(shard_size=12), rank=1, world_size=4) is None
+    assert (
+        pack_folder(crops, tmp_path, PackOptions(shard_size=12), rank=3, world_size=4) is None
+    )  # of three shards it has none
+    assert pack_folder(crops, tmp_path, PackOptions(shard_size=12), rank=0, world_size=4) is None
     assert not (tmp_path / "manifest.json").exists()
-    assert pack_folder(crops, tmp_path, shard_size=12, rank=2, world_size=4) == read_manifest(packed)
+    assert pack_folder(crops, tmp_path, PackOptions(shard_size=12), rank=2, world_size=4) == read_manifest(packed)
     assert contents(tmp_path) == contents(packed)
 
 
 def test_one_rank_goes_on_where_two_were_stopped(crops: Path, packed: Path, tmp_path: Path):
-    assert pack_folder(crops, tmp_path, shard_size=12, rank=1, world_size=2) is None
-    pack_folder(crops, tmp_path, shard_size=12)
+    assert pack_folder(crops, tmp_path, PackOptions(shard_size=12), rank=1, world_size=2) is None
+    pack_folder(crops, tmp_path, PackOptions(shard_size=12))
     assert contents(tmp_path) == contents(packed)
 
 
@@ -302,7 +305,7 @@ def test_packing_is_about_as_fast_as_the_bare_teacher(tmp_path: Path, teacher: s
         read_batch(items[first : first + batch_size], {})[1] / 127.5 - 1
         for first in range(0, min(1024, len(items)), batch_size)
     ]
-    packer = Packer(make_teacher(teacher), {}, batch_size=batch_size, workers=1)
+    packer = Packer(make_teacher(teacher), {}, PackOptions(batch_size=batch_size, workers=1))
 
     def look() -> None:
         with torch.no_grad():
@@ -340,7 +343,7 @@ def refused(capsys, *argv: object) -> str:
 
 def test_another_teacher_is_refused_where_shards_are(crops: Path, packed: Path, capsys):
     before = contents(packed)
-    line = refused(capsys, "--crops", crops, "--output", packed, "--input-size", 64)
+    line = refused(capsys, "--input", crops, "--output", packed, "--input-size", 64)
     assert "holds shards of tiny" in line and "at 32 px" in line and "at 64 px" in line
     assert contents(packed) == before
 
@@ -348,7 +351,7 @@ def test_another_teacher_is_refused_where_shards_are(crops: Path, packed: Path, 
 def test_other_crops_are_refused_where_shards_are(packed: Path, tmp_path: Path, capsys):
     make_crops(tmp_path, 4)
     before = contents(packed)
-    assert "holds shards" in refused(capsys, "--crops", tmp_path, "--output", packed)
+    assert "holds shards" in refused(capsys, "--input", tmp_path, "--output", packed)
     assert contents(packed) == before
 
 
@@ -366,20 +369,20 @@ def test_crops_that_have_changed_since_are_refused(crops: Path, packed: Path, tm
         captions.write_text("file,caption\nphoto-0003.jpg,a face\n")
     before = contents(packed)
     with pytest.raises(DinogenError, match="holds shards made from other crops, records or captions"):
-        pack_folder(copy, packed, shard_size=12, captions=captions)
+        pack_folder(copy, packed, PackOptions(shard_size=12, captions=captions))
     assert contents(packed) == before and not (packed / ".unfinished").exists()
 
 
 def test_foreign_tars_are_never_overwritten(crops: Path, tmp_path: Path, capsys):
     (tmp_path / "shard-000000.tar").write_bytes(b"mine")
-    assert "did not write" in refused(capsys, "--crops", crops, "--output", tmp_path)
+    assert "did not write" in refused(capsys, "--input", crops, "--output", tmp_path)
     assert (tmp_path / "shard-000000.tar").read_bytes() == b"mine"
 
 
 def test_a_missing_or_empty_folder_of_crops_is_refused(tmp_path: Path, capsys):
     output = tmp_path / "out"
-    assert "no such folder" in refused(capsys, "--crops", tmp_path / "none", "--output", output)
-    assert "no crops here" in refused(capsys, "--crops", tmp_path, "--output", output)
+    assert "no such folder" in refused(capsys, "--input", tmp_path / "none", "--output", output)
+    assert "no crops here" in refused(capsys, "--input", tmp_path, "--output", output)
     assert not output.exists()
 
 
@@ -416,14 +419,14 @@ def spoil(folder: Path, kind: str) -> str:
 def test_a_spoilt_crop_is_named_and_nothing_is_left_half_written(tmp_path: Path, capsys, kind: str, workers: int):
     make_crops(tmp_path / "crops", 3)
     message = spoil(tmp_path / "crops", kind)
-    line = refused(capsys, "--crops", tmp_path / "crops", "--output", tmp_path / "out", "--workers", workers)
+    line = refused(capsys, "--input", tmp_path / "crops", "--output", tmp_path / "out", "--workers", workers)
     assert message in line
     assert not list(tmp_path.glob("out/*.tar*")) and not list(tmp_path.glob("out/.*.tmp*"))
 
 
 def test_numbers_that_cannot_be_are_refused(crops: Path, tmp_path: Path, capsys):
     for flag in ("--batch-size", "--shard-size"):
-        assert f"{flag} 0: give at least 1" in refused(capsys, "--crops", crops, "--output", tmp_path / "out", flag, 0)
+        assert f"{flag} 0: give at least 1" in refused(capsys, "--input", crops, "--output", tmp_path / "out", flag, 0)
 
 
 def test_a_pyramid_that_does_not_fit_fp16_is_refused(crops: Path, tmp_path: Path, monkeypatch):
@@ -447,21 +450,23 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(crops: Path, tm
         "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000));"
         "from launch.pack import main; sys.exit(main(sys.argv[1:]))"
     )
-    command = [sys.executable, "-c", code, "--crops", str(crops), "--output", str(tmp_path)]
+    command = [sys.executable, "-c", code, "--input", str(crops), "--output", str(tmp_path)]
     assert subprocess.run(command).returncode == 1
     assert sum("error:" in line for line in capfd.readouterr().err.splitlines()) == 1
     assert not list(tmp_path.glob("*.tar*")) and not list(tmp_path.glob(".*.tmp*"))
 
 
 def test_the_last_line_says_what_to_run_next(crops: Path, packed: Path, capsys):
-    assert main(["--crops", str(crops), "--output", str(packed), "--shard-size", "12"]) == 0
+    assert main(["--input", str(crops), "--output", str(packed), "--shard-size", "12"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert f"Wrote {packed}: 3 shards (30 train)." in last
-    assert f"dinogen train --config configs/faces32.yaml --data {packed}" in last
+    assert f"dinogen train --config faces32 --data {packed}" in last
 
 
 def test_another_spec_is_stored_as_the_manifest_says(crops: Path, tmp_path: Path):
-    manifest = pack_folder(crops, tmp_path, input_size=64, layers=[1, 3], fine_layers=[1], levels=[4, 8, 16])
+    manifest = pack_folder(
+        crops, tmp_path, PackOptions(input_size=64, layers=[1, 3], fine_layers=[1], levels=[4, 8, 16])
+    )
     assert manifest == read_manifest(tmp_path)
     assert isinstance(manifest, Manifest) and manifest.spec.layers == (1, 3)
     stored = load(Shard(tmp_path / "shard-000000.tar").read(0, "pyramid"))

@@ -21,6 +21,7 @@ from dinogen.data.manifest import read_manifest
 from dinogen.errors import DinogenError
 from helpers.crop_folder import make_crops
 from launch import inspect, verify
+from shards.options import PackOptions
 from shards.pack import pack_folder
 
 SAMPLES = 30
@@ -31,7 +32,7 @@ SHARDS = 3
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("remote")
     make_crops(folder / "crops", SAMPLES)
-    pack_folder(folder / "crops", folder / "shards", shard_size=10)
+    pack_folder(folder / "crops", folder / "shards", PackOptions(shard_size=10))
     return folder / "shards"
 
 

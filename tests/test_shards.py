@@ -10,8 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from dinogen.data.layout import PyramidLayout
 from dinogen.data.manifest import Manifest, ShardRecord, read_manifest
-from dinogen.data.schema import PyramidLayout, SampleRecord
+from dinogen.data.schema import SampleRecord
 from dinogen.data.shard import Shard
 from dinogen.errors import DinogenError
 from dinogen.pyramid import PyramidSpec

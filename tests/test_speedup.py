@@ -7,6 +7,7 @@ import pytest
 
 from helpers.crop_folder import make_crops
 from helpers.ranks import ROOT, torchrun
+from shards.options import PackOptions
 from shards.pack import pack_folder
 
 TURNS = 3
@@ -18,7 +19,7 @@ def test_two_processes_train_nearly_twice_as_fast_as_one(preset: str, input_size
     """One thread each, the same run and global batch, medians of three turns in alternation. The design wants 1.8 where
     two cores are free; nothing is asserted but that the second process helps."""
     make_crops(tmp_path / "crops", 400)
-    pack_folder(tmp_path / "crops", tmp_path / "shards", input_size=input_size)
+    pack_folder(tmp_path / "crops", tmp_path / "shards", PackOptions(input_size=input_size))
     flags = [
         f"--config={ROOT / 'configs' / f'{preset}.yaml'}",
         f"--data={tmp_path / 'shards'}",

@@ -13,8 +13,9 @@ from torch import Tensor
 from dinogen.data.check import Verify
 from dinogen.data.folder import LocalFolder, RemoteFolder
 from dinogen.data.image import decode_image
+from dinogen.data.layout import PyramidLayout
 from dinogen.data.manifest import Manifest, ShardRecord
-from dinogen.data.schema import PyramidLayout, SampleRecord
+from dinogen.data.schema import SampleRecord
 from dinogen.data.shard import Shard
 from dinogen.errors import DinogenError
 

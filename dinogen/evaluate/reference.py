@@ -9,11 +9,11 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from dinogen.data.manifest import MANIFEST_NAME
 from dinogen.errors import DinogenError, UsageError
 from dinogen.progress import progress
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
-MANIFEST = "manifest.json"
 
 
 def load_reference(source: Path, count: int, resolution: int) -> Tensor:
@@ -32,7 +32,7 @@ def load_reference(source: Path, count: int, resolution: int) -> Tensor:
         DinogenError: a file that cannot be read as an image.
     """
     source = Path(source)
-    if (source / MANIFEST).is_file():
+    if (source / MANIFEST_NAME).is_file():
         from dinogen.data.loader import load_crops
 
         images = load_crops(source, count, resolution)
@@ -41,7 +41,7 @@ def load_reference(source: Path, count: int, resolution: int) -> Tensor:
         raise UsageError(f"{source}: no such folder; --reference takes a folder of shards or of face crops")
     files = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not files:
-        raise UsageError(f"{source}: neither {MANIFEST} nor images here; --reference takes shards or face crops")
+        raise UsageError(f"{source}: neither {MANIFEST_NAME} nor images here; --reference takes shards or face crops")
     random.Random(0).shuffle(files)
     chosen = files[:count]
     with ThreadPoolExecutor() as threads:

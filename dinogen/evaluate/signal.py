@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dinogen.data.manifest import read_manifest
+from dinogen.data.manifest import MANIFEST_NAME, read_manifest
 from dinogen.errors import DinogenError
 from dinogen.evaluate import metrics
 from dinogen.evaluate.bootstrap import frechet_interval
-from dinogen.evaluate.reference import MANIFEST
 from dinogen.images import to_float
 from dinogen.objectives.sinkhorn import SinkhornDrift
 from dinogen.progress import progress_bar
@@ -37,7 +36,7 @@ def find_teacher(name: str, reference: Path, device: torch.device | str = "cpu")
     Raises:
         UsageError, DinogenError: a teacher that was asked for by name cannot be had.
     """
-    if name == "none" or name == "auto" and not (reference / MANIFEST).is_file():
+    if name == "none" or name == "auto" and not (reference / MANIFEST_NAME).is_file():
         return None
     if name != "auto":
         return make_teacher(name).to(device)

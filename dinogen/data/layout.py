@@ -1,0 +1,79 @@
+"""The bytes of a pyramid file, and the tensors in them."""
+
+import json
+from collections.abc import Mapping
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from dinogen.errors import DinogenError
+from dinogen.pyramid import PyramidSpec
+
+
+class PyramidLayout:
+    """Where each tensor lies in the bytes of a KEY.pyramid.safetensors: the same for all samples of a spec."""
+
+    def __init__(self, spec: PyramidSpec):
+        self.shapes = spec.stored_shapes()
+        empty = save({name: torch.zeros(shape, dtype=torch.float16) for name, shape in self.shapes.items()})
+        # A safetensors file: 8 bytes with the header's length, the header (JSON), the data.
+        header_end = 8 + int.from_bytes(empty[:8], "little")
+        entries = json.loads(empty[8:header_end])
+        self.header = empty[:header_end]
+        self.size = len(empty)
+        self._spans = {
+            name: tuple(header_end + offset for offset in entries[name]["data_offsets"]) for name in self.shapes
+        }
+
+    def join(self, pyramids: Mapping[str, Tensor]) -> Tensor:
+        """The files' bytes from the tensors of a batch, the inverse of `split`.
+
+        Args:
+            pyramids: fp16 tensors `[N, *shape]` of `stored_shapes()`, on the CPU.
+
+        Returns:
+            uint8 `[N, size]`, a file in each row.
+        """
+        rows = torch.empty(len(pyramids["cls"]), self.size, dtype=torch.uint8)
+        rows[:, : len(self.header)] = torch.frombuffer(bytearray(self.header), dtype=torch.uint8)
+        for name, (start, stop) in self._spans.items():
+            rows[:, start:stop] = pyramids[name].flatten(1).contiguous().view(torch.uint8)
+        return rows
+
+    def normalise(self, payload: bytes) -> bytes:
+        """Check a file and return it in exactly this layout.
+
+        Another version of safetensors may order the same tensors differently; everything else is refused.
+
+        Raises:
+            DinogenError: no safetensors, or not the tensors, shapes and type of the spec.
+        """
+        if len(payload) == self.size and payload.startswith(self.header):
+            return payload
+        try:
+            tensors = load(payload)
+        except (SafetensorError, ValueError, KeyError) as error:
+            raise DinogenError(f"is not a safetensors file ({error})") from error
+        if set(tensors) != set(self.shapes):
+            raise DinogenError(f"holds {', '.join(sorted(tensors))} instead of {', '.join(sorted(self.shapes))}")
+        for name, tensor in tensors.items():
+            if tuple(tensor.shape) != self.shapes[name] or tensor.dtype != torch.float16:
+                found = f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
+                raise DinogenError(f"'{name}' is {found} instead of float16 {list(self.shapes[name])}")
+        return self.join({name: tensor[None] for name, tensor in tensors.items()}).numpy().tobytes()
+
+    def split(self, rows: Tensor) -> dict[str, Tensor]:
+        """Tensors of a batch from the files' bytes.
+
+        Args:
+            rows: uint8 `[N, size]`, a file of this layout in each row.
+
+        Returns:
+            fp16 tensors `[N, *shape]` of `stored_shapes()`.
+        """
+        return {
+            name: rows[:, start:stop].contiguous().view(torch.float16).unflatten(1, self.shapes[name])
+            for name, (start, stop) in self._spans.items()
+        }
