@@ -8,7 +8,7 @@ import dinogen
 VERBS = {
     "synth": "draw portraits of nobody, to try everything without a photo",
     "download": "fetch photos from lists of addresses or a Hugging Face data set",
-    "crop": "find faces in photos and cut aligned 256×256 crops",
+    "crop": "find faces in photos and cut aligned crops",
     "pack": "look at crops with the teacher and pack both into shards",
     "train": "grow a generator on shards",
     "sample": "draw faces with a trained generator",

@@ -23,7 +23,7 @@ def summary(manifest: Manifest) -> str:
     maps = [f"{name} {'×'.join(map(str, shape))}" for name, shape in manifest.spec.stored_shapes().items()]
     return "\n".join(
         [
-            f"samples   {manifest.samples} ({splits})",
+            f"samples   {manifest.samples} ({splits}), crops of {manifest.crop_size}×{manifest.crop_size} pixels",
             f"shards    {len(manifest.shards)}, {size / 1e6:.1f} MB, {size / manifest.samples / 1e3:.1f} kB a sample",
             f"teacher   {manifest.spec.describe()}",
             f"stored    {', '.join(maps)} (fp16)",

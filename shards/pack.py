@@ -13,6 +13,7 @@ from dinogen.data.ahead import in_thread, read_ahead
 from dinogen.data.image import decode_image
 from dinogen.data.layout import PyramidLayout
 from dinogen.data.manifest import Manifest, ShardRecord
+from dinogen.data.schema import CROP_SIZE
 from dinogen.errors import DinogenError
 from dinogen.files import make_output_folder
 from dinogen.progress import progress_bar
@@ -20,7 +21,7 @@ from dinogen.pyramid import Pyramid
 from dinogen.teacher import Teacher, make_teacher
 from shards.captions import read_captions
 from shards.options import PackOptions
-from shards.plan import Crop, InputDigest, Item, ShardPlan, plan_shards, read_crop
+from shards.plan import Crop, InputDigest, Item, ShardPlan, crop_size_of, plan_shards, read_crop
 from shards.resume import Finished
 from shards.tar import write_tar
 
@@ -57,8 +58,8 @@ def pack_folder(
     captions = {} if options.captions is None else read_captions(options.captions)
     plans = plan_shards(crops, options.shard_size, options.mirror)
     teacher = make_teacher(options.teacher, options.input_size, options.layers, options.levels, options.fine_layers)
-    packer = Packer(teacher, captions, options)
-    finished = Finished(make_output_folder(output), packer.spec, packer.how)
+    packer = Packer(teacher, captions, options, crop_size_of(plans[0].items[0].image))
+    finished = Finished(make_output_folder(output), packer.spec, packer.how, packer.crop_size)
     finished.refuse_others(plans)
     packer.pack(plans[rank::world_size], finished)
     return finished.write_manifest(plans)
@@ -71,9 +72,10 @@ class Packer:
         teacher: what looks at the crops; moved to a GPU where there is one.
         captions: by the source's file name.
         options: batch size, workers, and how the teacher computes.
+        crop_size: side of the crops in pixels.
     """
 
-    def __init__(self, teacher: Teacher, captions: Mapping[str, str], options: PackOptions):
+    def __init__(self, teacher: Teacher, captions: Mapping[str, str], options: PackOptions, crop_size: int = CROP_SIZE):
         # With its number: the current GPU is a thread's own, and another thread looks.
         on_gpu = torch.cuda.is_available()
         self.device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
@@ -85,6 +87,7 @@ class Packer:
         self.spec = teacher.spec
         self.layout = PyramidLayout(teacher.spec)
         self.captions = captions
+        self.crop_size = crop_size
 
     def pack(self, plans: Sequence[ShardPlan], finished: Finished) -> None:
         """Write those shards of `plans` that are not among the finished ones."""
@@ -135,7 +138,9 @@ class Packer:
         in it: each is valid until `READ_AHEAD` + 1 further ones were asked for.
         """
         places = [torch.empty(0)] * (READ_AHEAD + 2)
-        read = read_ahead(partial(read_batch, captions=self.captions), cuts, self.options.workers)
+        read = read_ahead(
+            partial(read_batch, captions=self.captions, crop_size=self.crop_size), cuts, self.options.workers
+        )
         for number, (crops, pixels) in enumerate(read):
             place = number % len(places)
             if places[place].shape != pixels.shape:
@@ -161,21 +166,23 @@ class Packer:
         return stored
 
 
-def read_batch(items: Sequence[Item], captions: Mapping[str, str]) -> tuple[list[Crop], Tensor]:
-    """Crops and their pixels, mirrored where wanted, uint8 `[N, 3, 256, 256]`."""
+def read_batch(
+    items: Sequence[Item], captions: Mapping[str, str], crop_size: int = CROP_SIZE
+) -> tuple[list[Crop], Tensor]:
+    """Crops and their pixels, mirrored where wanted, uint8 `[N, 3, crop_size, crop_size]`."""
     crops: list[Crop] = []
     rows: list[Tensor] = []
     for item in items:
         crop = read_crop(item, captions)
         if not crops or crop.image != crops[-1].image:  # its mirror image follows a crop: decode them once
-            pixels = _decode(item, crop)
+            pixels = _decode(item, crop, crop_size)
         crops.append(crop)
         rows.append(pixels.flip(-1) if item.mirrored else pixels)
     return crops, torch.stack(rows)
 
 
-def _decode(item: Item, crop: Crop) -> Tensor:
+def _decode(item: Item, crop: Crop, crop_size: int) -> Tensor:
     try:
-        return decode_image(crop.image)
+        return decode_image(crop.image, crop_size=crop_size)
     except DinogenError as error:
         raise DinogenError(f"{item.image}: {error}; cut the crop again") from error

@@ -114,17 +114,18 @@ class Cropper:
         self, image: Image.Image, face: Face, index: int, provenance: dict[str, Any], measures: dict[str, float]
     ) -> Crop:
         """Align one face, judge and describe it."""
+        size = self.options.size
         landmarks = np.round(face.landmarks, 3)  # rounded first, so that the transform follows from what is recorded
         try:
-            transform = crop_transform(landmarks)
+            transform = crop_transform(landmarks, size)
         except ValueError as error:
             raise Rejected("no-face", str(error)) from error
         yaw, pitch = head_pose(carry(landmarks, transform))
-        padding = padding_share(transform, image.size)
+        padding = padding_share(transform, image.size, size)
         measures.update(yaw=round(yaw, 1), pitch=round(pitch, 1), padding=round(padding, 4))
         check("extreme-pose", max(abs(yaw), abs(pitch)) <= self.options.max_pose, f"{yaw:.0f}°, {pitch:.0f}°")
         check("too-much-padding", padding <= self.options.max_padding, f"{padding:.0%} lies outside the photo")
-        crop = align(image, transform)
+        crop = align(image, transform, size)
         sharp = sharpness(crop)
         measures.update(sharpness=round(sharp, 2))
         check("blurred", sharp >= self.options.min_sharpness, f"sharpness {sharp:.1f}")
@@ -134,6 +135,7 @@ class Cropper:
             "score": round(face.score, 6),
             "landmarks": landmarks.tolist(),
             "transform": transform.tolist(),
+            "crop_size": size,
             "size": list(image.size),
             "yaw": round(yaw, 1),
             "pitch": round(pitch, 1),

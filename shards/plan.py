@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dinogen.data.schema import IMAGE_SUFFIXES, KEY_PATTERN, RECORD_SUFFIX, SampleRecord
+from PIL import Image
+
+from dinogen.data.schema import CROP_SIZES, IMAGE_SUFFIXES, KEY_PATTERN, RECORD_SUFFIX, SampleRecord
 from dinogen.errors import DinogenError, UsageError
 from dinogen.pyramid import PyramidSpec
 from shards.captions import caption_of
@@ -80,6 +82,23 @@ def find_crops(crops: Path) -> list[Path]:
     if not by_key:
         raise UsageError(f"{crops}: no crops here; make some with dinogen crop --output {crops}")
     return [by_key[key] for key in sorted(by_key)]
+
+
+def crop_size_of(image: Path) -> int:
+    """The side of a crop in pixels.
+
+    Raises:
+        DinogenError: it is no picture, or none of the sizes that crops have.
+    """
+    try:
+        with Image.open(image, formats=("JPEG", "PNG")) as opened:
+            width, height = opened.size
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DinogenError(f"{image}: cannot be decoded ({error}); cut the crop again") from error
+    if width != height or width not in CROP_SIZES:
+        sizes = ", ".join(map(str, CROP_SIZES))
+        raise DinogenError(f"{image}: is {width}×{height} pixels; crops are square, with a side of {sizes}")
+    return width
 
 
 def read_record(image: Path) -> SampleRecord:

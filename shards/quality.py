@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from dinogen.data.schema import CROP_SIZE
+
 # A mean head in millimetres, x to the image's right, y down, z away from the camera: eyes, nose tip, mouth corners.
 HEAD = np.array([[-31.0, -34, 2], [31, -34, 2], [0, 0, -26], [-25, 30, 3], [25, 30, 3]])
 FACE = slice(64, 208)  # the part of a 256 crop that is face in nearly every one
@@ -30,9 +32,12 @@ def head_pose(landmarks: np.ndarray) -> tuple[float, float]:
 def sharpness(crop: Image.Image) -> float:
     """Variance of the Laplacian of Gaussian over the face, per thousandth of the grey levels' variance.
 
+    A larger crop is measured at 256 pixels, so that the same photo has about the same sharpness at any size.
+
     The Gaussian (σ 1 pixel) takes away the JPEG blocks and noise that make a blurred photo seem sharp to the plain
     Laplacian; the quotient makes it independent of contrast. Sharp portraits: 7 to 90; enlarged to 256 from 110
     pixels of height: 3 to 30; blurred by 1.4% of the photo's height: under 1.3; a flat wall: 0.
     """
-    grey = cv2.GaussianBlur(np.asarray(crop.convert("L"), dtype=np.float32)[FACE, FACE], (0, 0), 1.0)
+    small = crop.convert("L").reduce(crop.width // CROP_SIZE)
+    grey = cv2.GaussianBlur(np.asarray(small, dtype=np.float32)[FACE, FACE], (0, 0), 1.0)
     return float(1000 * cv2.Laplacian(grey, cv2.CV_32F).var() / max(grey.var(), 1.0))

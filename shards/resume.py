@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dinogen.data.check import file_sha256
 from dinogen.data.manifest import MANIFEST_NAME, Manifest, ShardRecord, read_manifest
+from dinogen.data.schema import CROP_SIZE
 from dinogen.errors import DinogenError
 from dinogen.files import make_output_folder, write_json
 from dinogen.progress import progress
@@ -24,13 +25,15 @@ class Finished:
         output: an existing folder.
         spec: of the pyramids that are to be packed.
         how: the teacher computes, where that is not in fp32 as it is.
+        crop_size: side of the crops in pixels.
 
     Raises:
         DinogenError: the folder holds shards of another spec, or tars that `pack` did not write.
     """
 
-    def __init__(self, output: Path, spec: PyramidSpec, how: str = ""):
+    def __init__(self, output: Path, spec: PyramidSpec, how: str = "", crop_size: int = CROP_SIZE):
         self.output = output
+        self.crop_size = crop_size
         self.spec = spec
         self.how = how
         self.folder = output / UNFINISHED
@@ -70,7 +73,7 @@ class Finished:
         self.records = self._read() | self.records
         if any(plan.name not in self.records for plan in plans):
             return None
-        manifest = Manifest(self.spec, tuple(self.records[plan.name] for plan in plans))
+        manifest = Manifest(self.spec, tuple(self.records[plan.name] for plan in plans), self.crop_size)
         manifest.write(self.output)
         shutil.rmtree(self.folder, ignore_errors=True)
         return manifest

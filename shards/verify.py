@@ -48,7 +48,7 @@ def _problems_of(folder: LocalFolder | RemoteFolder) -> list[str]:
             problems.append(str(error))
             continue
         where = f"{folder}/{record.name}"
-        problems += [f"{where}: {problem}" for problem in _problems_in(shard, record, layout)]
+        problems += [f"{where}: {problem}" for problem in _problems_in(shard, record, layout, manifest.crop_size)]
         for key in shard.keys:
             if home.setdefault(key, record.name) != record.name:
                 problems.append(f"{where}: sample {key} is in {home[key]} too")
@@ -63,13 +63,13 @@ def unlisted(folder: LocalFolder | RemoteFolder, manifest: Manifest) -> list[Pat
     return sorted(set(folder.path.glob("*.tar")) - {folder.path / shard.name for shard in manifest.shards})
 
 
-def _problems_in(shard: Shard, listed: ShardRecord, layout: PyramidLayout) -> Iterator[str]:
+def _problems_in(shard: Shard, listed: ShardRecord, layout: PyramidLayout, crop_size: int) -> Iterator[str]:
     for row, key in enumerate(shard.keys):
         try:
             record = SampleRecord.from_bytes(shard.read(row, "record"))
             if record.split != listed.split:
                 yield f"sample {key} is of split '{record.split}' in a shard of '{listed.split}'"
-            decode_image(shard.read(row, "image"))
+            decode_image(shard.read(row, "image"), crop_size=crop_size)
             rows = torch.frombuffer(bytearray(layout.normalise(shard.read(row, "pyramid"))), dtype=torch.uint8)[None]
             for name, tensor in layout.split(rows).items():
                 if not tensor.isfinite().all():

@@ -11,23 +11,25 @@ from dinogen.data.schema import CROP_SIZE
 from dinogen.errors import DinogenError, UsageError
 
 
-def decode_image(payload: bytes, resolution: int = CROP_SIZE) -> Tensor:
+def decode_image(payload: bytes, resolution: int | None = None, crop_size: int = CROP_SIZE) -> Tensor:
     """Decode a crop.
 
     Args:
-        payload: JPEG or PNG, 256×256.
-        resolution: side R to average down to; divides 256.
+        payload: JPEG or PNG, square.
+        resolution: side R to average down to, a divisor of `crop_size`; None leaves the crop as it is.
+        crop_size: side of the crop in pixels.
 
     Returns:
         uint8 `[3, R, R]`, RGB, contiguous.
 
     Raises:
-        DinogenError: no picture, or not 256×256.
+        DinogenError: no picture, or one of another size.
     """
+    resolution = resolution or crop_size
     try:
         with Image.open(io.BytesIO(payload), formats=("JPEG", "PNG")) as image:
-            if image.size != (CROP_SIZE, CROP_SIZE):
-                raise DinogenError(f"is {image.width}×{image.height} pixels instead of {CROP_SIZE}×{CROP_SIZE}")
+            if image.size != (crop_size, crop_size):
+                raise DinogenError(f"is {image.width}×{image.height} pixels instead of {crop_size}×{crop_size}")
             # libjpeg can average while it decodes. Down to twice the wanted size that is a fifth faster and, on
             # portraits, 0.2 of 255 away from averaging all pixels.
             image.draft("RGB", (2 * resolution, 2 * resolution))
@@ -40,7 +42,15 @@ def decode_image(payload: bytes, resolution: int = CROP_SIZE) -> Tensor:
         raise DinogenError(f"cannot be decoded ({error})") from error
 
 
-def check_resolution(resolution: int | None) -> None:
-    """Refuse an image resolution that 256 cannot be averaged down to."""
-    if resolution is not None and (not 1 <= resolution <= CROP_SIZE or CROP_SIZE % resolution):
-        raise UsageError(f"image resolution {resolution} does not divide {CROP_SIZE}; take 4, 8, 16 … {CROP_SIZE}")
+def check_resolution(resolution: int | None, crop_size: int = CROP_SIZE) -> None:
+    """Refuse an image resolution that crops cannot be averaged down to.
+
+    Raises:
+        UsageError: it says which resolutions there are.
+    """
+    if resolution is None or (1 <= resolution <= crop_size and crop_size % resolution == 0):
+        return
+    remedy = f"take 4, 8, 16 … {crop_size}"
+    if resolution > crop_size:
+        remedy = f"take {crop_size} at most, or cut larger crops: dinogen crop --size {resolution}"
+    raise UsageError(f"image resolution {resolution}: the data's crops have {crop_size} pixels a side; {remedy}")

@@ -14,7 +14,7 @@ from dinogen.data.check import Verify
 from dinogen.data.folder import LocalFolder, RemoteFolder, open_folder
 from dinogen.data.image import check_resolution
 from dinogen.data.order import LoaderState, SampleOrder
-from dinogen.data.schema import DEFAULT_SPLIT
+from dinogen.data.schema import CROP_SIZE, DEFAULT_SPLIT
 from dinogen.data.store import MAX_BAD_FRACTION, Batch, SampleStore
 from dinogen.errors import DinogenError, UsageError
 from dinogen.pyramid import PyramidSpec
@@ -90,15 +90,15 @@ class ShardLoader:
 
         Args:
             batch_size: of the global batch, all ranks together.
-            image_resolution: side R of the images, a divisor of 256; None leaves them undecoded.
+            image_resolution: side R of the images, a divisor of the crops'; None leaves them undecoded.
             pyramid: whether to read pyramids.
 
         Raises:
-            UsageError: the batch cannot be split among the ranks, or R does not divide 256.
+            UsageError: the batch cannot be split among the ranks, or R does not divide the crops'.
             DinogenError: fewer samples than a batch, or more damage than `max_bad_fraction` allows; names it.
         """
         self._check_batch_size(batch_size)
-        check_resolution(image_resolution)
+        check_resolution(image_resolution, self._store.crop_size)
         return self._iterate(batch_size, image_resolution, pyramid)
 
     def _iterate(self, batch_size: int, image_resolution: int | None, pyramid: bool) -> Iterator[Batch]:
@@ -159,7 +159,7 @@ def check_spec(data: LocalFolder | RemoteFolder, packed: PyramidSpec, wanted: Py
 def load_crops(
     data: Path | str,
     count: int,
-    resolution: int = 256,
+    resolution: int = CROP_SIZE,
     *,
     split: str = DEFAULT_SPLIT,
     seed: int = 0,
@@ -170,15 +170,19 @@ def load_crops(
     Args:
         data: folder of shards with its manifest, or its address.
         count: how many; fewer come back where the split has fewer.
-        resolution: side R, a divisor of 256.
+        resolution: side R, a divisor of the crops'.
         seed: decides which; a smaller count gives the first ones of a bigger count.
 
     Returns:
         uint8 `[count, 3, R, R]`, RGB.
+
+    Raises:
+        UsageError: R does not divide the crops'.
+        DinogenError: no manifest, no samples of this split, or too much damage.
     """
-    check_resolution(resolution)
     folder = open_folder(data)
     store = SampleStore(folder, folder.manifest(), split, verify)
+    check_resolution(resolution, store.crop_size)
     order = SampleOrder(store.counts, seed, WINDOW_SHARDS)
     places = next(order.batches(LoaderState(), min(count, len(order))))
     return store.read(places, resolution, pyramid=False).images

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dinogen.data.schema import DEFAULT_SPLIT
+from dinogen.data.schema import CROP_SIZE, CROP_SIZES, DEFAULT_SPLIT
 from dinogen.errors import DinogenError
 from dinogen.files import write_json
 from dinogen.pyramid import PyramidSpec
@@ -40,10 +40,17 @@ class ShardRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All shards of a data set and the spec of their pyramids."""
+    """All shards of a data set.
+
+    Args:
+        spec: of their pyramids.
+        shards: in order.
+        crop_size: side of every crop in pixels: no generator can be trained above this resolution.
+    """
 
     spec: PyramidSpec
     shards: tuple[ShardRecord, ...]
+    crop_size: int = CROP_SIZE
 
     @property
     def samples(self) -> int:
@@ -78,6 +85,8 @@ class Manifest:
             "bytes": sum(shard.bytes for shard in self.shards),
             "splits": self.splits,
             "shards": [asdict(shard) for shard in self.shards],
+            # Not for 256: manifests from before there were other sizes keep their bytes.
+            **({"crop_size": self.crop_size} if self.crop_size != CROP_SIZE else {}),
         }
 
     def write(self, folder: Path) -> None:
@@ -100,12 +109,17 @@ def parse_manifest(payload: bytes, where: object) -> Manifest:
         raise DinogenError(f"{where}: schema version {version}, but this dinogen reads {SCHEMA_VERSION}; pack again")
     try:
         spec = PyramidSpec.from_dict(values["spec"])
-        manifest = Manifest(spec, tuple(ShardRecord(**shard) for shard in values["shards"]))
+        shards = tuple(ShardRecord(**shard) for shard in values["shards"])
+        manifest = Manifest(spec, shards, values.get("crop_size", CROP_SIZE))
         promised = values["fingerprint"], values["samples"], values["splits"]
     except (KeyError, TypeError, DinogenError) as error:
         raise DinogenError(f"{where}: damaged ({type(error).__name__}: {error}); pack the crops again") from error
     if promised != (spec.fingerprint, manifest.samples, manifest.splits):
         raise DinogenError(f"{where}: the totals or the fingerprint contradict the rest; pack the crops again")
+    if manifest.crop_size not in CROP_SIZES:
+        raise DinogenError(
+            f"{where}: crop_size {manifest.crop_size!r} is not one of {CROP_SIZES}; pack the crops again"
+        )
     _check_names(manifest.shards, where)
     return manifest
 

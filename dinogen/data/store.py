@@ -77,6 +77,7 @@ class SampleStore:
         self.folder = folder
         self.shards = manifest.shards_of(split)
         self.layout = PyramidLayout(manifest.spec)
+        self.crop_size = manifest.crop_size
         self.verify = verify
         self.keep_open = keep_open
         self.max_bad_fraction = max_bad_fraction
@@ -107,7 +108,7 @@ class SampleStore:
 
         Args:
             places: int `[N, 2]`: shard number and row.
-            image_resolution: side R of the images, a divisor of 256; None leaves them undecoded.
+            image_resolution: side R of the images, a divisor of `crop_size`; None leaves them undecoded.
             pyramid: whether to read pyramids.
 
         Raises:
@@ -144,7 +145,7 @@ class SampleStore:
             if pyramid is not None:
                 read_pyramid_into(shard, row, self.layout, pyramid)
             if image is not None:
-                pixels = decode_image(shard.read(row, "image"), image.shape[-1])
+                pixels = decode_image(shard.read(row, "image"), image.shape[-1], self.crop_size)
                 image.copy_(pixels.flip(-1) if record.mirrored else pixels)
         except DinogenError as error:
             raise DinogenError(f"{shard.path}: sample {key} {error}") from error

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from dinogen.config import RunConfig
+from dinogen.data.folder import open_folder
 from dinogen.data.loader import load_crops
-from dinogen.data.schema import CROP_SIZE
 from dinogen.distributed import gather_rows, rank, world_size
 from dinogen.evaluate.detector import Detector
 from dinogen.evaluate.judge import ImageSet, Judges, figures, images_a_set, reduce_to
@@ -43,7 +43,8 @@ class RunJudge:
         self.device = device
         self.judges = Judges(Detector(device))
         # Checking whole shards would take minutes on big data; the loader does check what it reads.
-        self.crops = load_crops(data, 2 * count, min(resolution, CROP_SIZE), verify="size")
+        crop_size = open_folder(data).manifest().crop_size
+        self.crops = load_crops(data, 2 * count, min(resolution, crop_size), verify="size")
         n = images_a_set(count, len(self.crops))
         self.share = max(1, n // world_size())
         self.reals: dict[int, tuple[ImageSet, ImageSet]] = {}
