@@ -90,7 +90,8 @@ def show(output: Path, shards: Path, seed: int) -> None:
     """Pictures and a verdict from the newest snapshot."""
     from dinogen.evaluate import Terms, evaluate_model
     from dinogen.images import image_grid, save_png, viewing_scale
-    from dinogen.sample import interpolation_strip, load_generator, sample_images
+    from dinogen.opening import load_generator
+    from dinogen.sample import interpolation_strip, sample_images
 
     say(5, "Drawing")
     generator = load_generator(output)

@@ -49,8 +49,9 @@ def build_parser() -> CommandParser:
 def work(args: Namespace) -> None:
     from dinogen.errors import UsageError
     from dinogen.images import image_grid, save_film, save_png, viewing_scale
+    from dinogen.opening import choose_device, load_generator
     from dinogen.progress import progress
-    from dinogen.sample import choose_device, interpolation_loop, interpolation_strip, load_generator
+    from dinogen.sample import interpolation_loop, interpolation_strip
 
     suffix = args.output.suffix.lower()
     if suffix not in SUFFIXES:

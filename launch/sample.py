@@ -38,8 +38,9 @@ def work(args: Namespace) -> None:
 
     from dinogen.files import make_output_folder
     from dinogen.images import image_grid, save_png, to_pil, viewing_scale
+    from dinogen.opening import choose_device, load_generator
     from dinogen.progress import progress_bar
-    from dinogen.sample import choose_device, load_generator, sample_batches
+    from dinogen.sample import sample_batches
 
     generator = load_generator(args.model, choose_device(args.device))
     output = make_output_folder(args.output)

@@ -11,7 +11,8 @@ from PIL import Image
 from dinogen.errors import DinogenError, UsageError
 from dinogen.images import image_grid, to_uint8, viewing_scale
 from dinogen.networks import Generator
-from dinogen.sample import interpolation_loop, interpolation_strip, latents, load_generator, sample_images, style_mixing
+from dinogen.opening import load_generator
+from dinogen.sample import interpolation_loop, interpolation_strip, latents, sample_images, style_mixing
 from launch import interpolate, sample
 
 

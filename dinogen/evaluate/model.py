@@ -22,7 +22,8 @@ from dinogen.evaluate.walks import measure_walks
 from dinogen.files import write_bytes, write_json
 from dinogen.images import save_png
 from dinogen.networks import Generator
-from dinogen.sample import choose_device, load_generator, sample_images
+from dinogen.opening import choose_device, load_generator
+from dinogen.sample import sample_images
 from dinogen.teacher import Teacher
 
 NEAREST_AMONG = 5_000  # reals searched for the nearest to each sample, at most

@@ -65,10 +65,17 @@ class Generator(nn.Module, PyTorchModelHubMixin):
         Returns:
             `[N, 3, resolution, resolution]`, nominally in [-1, 1], not clipped.
         """
-        w = self.mapping(z)
-        if truncation_psi != 1:
-            w = self.w_avg.lerp(w, truncation_psi)
-        return self.draw(w, resolution, alpha)
+        return self.draw(self.style(z, truncation_psi), resolution, alpha)
+
+    def style(self, z: Tensor, truncation_psi: float = 1.0) -> Tensor:
+        """Latents `[N, z_dim]` on any device to styles `[N, w_dim]`, pulled towards the average style.
+
+        Args:
+            z: standard normal.
+            truncation_psi: 1 keeps all variety, 0 gives the average style.
+        """
+        w = self.mapping(z.to(self.w_avg.device))
+        return w if truncation_psi == 1 else self.w_avg.lerp(w, truncation_psi)
 
     def draw(self, w: Tensor, resolution: int | None = None, alpha: float | Tensor | None = None) -> Tensor:
         """`forward` from styles `[N, w_dim]`, or `[N, blocks, w_dim]` for style mixing."""

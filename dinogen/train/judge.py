@@ -15,7 +15,7 @@ from dinogen.evaluate.judge import ImageSet, Judges, figures, images_a_set, redu
 from dinogen.images import to_float, to_uint8
 from dinogen.networks import Generator
 from dinogen.pyramid import Pyramid
-from dinogen.sample import BATCH_SIZE, latents, styles
+from dinogen.sample import BATCH_SIZE, latents
 from dinogen.schedule import Stage
 
 SEED = 0  # of the samples: the same ones each time, and those that `dinogen evaluate` draws unless told otherwise
@@ -68,7 +68,7 @@ class RunJudge:
     def draw(self, generator: Generator, stage: Stage) -> Tensor:
         """This rank's samples, uint8 `[share, 3, R, R]`."""
         z = latents(SEED, rank() * self.share, self.share, generator.z_dim)
-        w = styles(generator, z)
+        w = generator.style(z)
         drawn = [generator.draw(some, stage.resolution, stage.alpha) for some in w.split(BATCH_SIZE)]
         return torch.cat([to_uint8(images) for images in drawn])
 

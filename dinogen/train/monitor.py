@@ -21,11 +21,11 @@ from dinogen.evaluate.metrics import mean_pairwise_distance
 from dinogen.files import make_output_folder
 from dinogen.images import image_grid, save_png, to_float, to_uint8, viewing_scale
 from dinogen.networks import Generator
+from dinogen.pictures import last_layer, pyramid_picture
 from dinogen.progress import progress_bar
 from dinogen.pyramid import Pyramid, PyramidSpec, resize
 from dinogen.schedule import Stage, learning_rate_at, stage_of_run
 from dinogen.train.broadcast import from_first_rank
-from dinogen.train.pictures import pyramid_picture
 from dinogen.train.run_folder import RunFolder
 from dinogen.train.stopping import StopRequest
 
@@ -167,10 +167,10 @@ class Monitor:
         count = min(PYRAMID_COUNT, len(real))
         shown = torch.cat([real[:count], samples[:count]])
         pyramid = self.look(shown)  # on all ranks: a sharded teacher's forward is a collective
-        colours = pyramid_picture(shown, pyramid, self.spec, count)
+        colours = pyramid_picture(shown, last_layer(pyramid, self.spec), {"real": count, "generated": count})
         from_first_rank(lambda: self.write_pictures(network, stage, samples, real, colours), self.device)
 
-    def write_pictures(self, network: Generator, stage: Stage, samples: Tensor, real: Tensor, pyramids: Tensor) -> None:
+    def write_pictures(self, network: Generator, stage: Stage, samples: Tensor, real: Tensor, pyramids: Image) -> None:
         nimg, scale = self.cur_nimg, viewing_scale(stage.resolution)
         diversity = mean_pairwise_distance(samples.flatten(1)) / mean_pairwise_distance(real.flatten(1))
         grid = image_grid(to_uint8(samples), GRID_COLUMNS, scale)
@@ -179,7 +179,7 @@ class Monitor:
             self.writer.add_scalar("diversity/pixels", float(diversity), nimg)
             self.add_image("1_samples", grid)
             self.add_image("2_real", image_grid(to_uint8(real), GRID_COLUMNS, scale))
-            self.writer.add_image("pictures/3_pyramids_real_left_generated_right", pyramids, nimg)
+            self.add_image("3_pyramids", pyramids)
             self.add_image("4_interpolation", image_grid(to_uint8(self.strip(network, stage)), STRIP_FRAMES, scale))
             self.writer.flush()
 

@@ -4,7 +4,7 @@ from dinogen.config import RunConfig
 from dinogen.errors import DinogenError, UsageError
 from dinogen.networks import Generator
 from dinogen.networks.synthesis import block_resolutions
-from dinogen.sample import load_generator
+from dinogen.opening import load_generator
 
 
 def start_from_snapshot(network: Generator, config: RunConfig) -> None:

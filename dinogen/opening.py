@@ -1,0 +1,83 @@
+"""Opening a trained generator: a run, a snapshot, or a model on the hub."""
+
+import re
+import sys
+from pathlib import Path
+
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.utils import logging as hub_logging
+
+from dinogen.errors import DinogenError, UsageError, first_line
+from dinogen.networks import Generator
+from dinogen.snapshot import open_snapshot
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is the GPU where there is one, else the CPU; anything else is taken by its torch name.
+
+    Raises:
+        UsageError: this machine, or this torch, has no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+        return device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(f"--device {name} cannot be used on this machine; take auto or cpu") from error
+
+
+def load_generator(model: str | Path, device: torch.device | str = "cpu") -> Generator:
+    """Open a snapshot for drawing. Only safetensors are read, never a pickle.
+
+    Args:
+        model: a run's folder (its newest snapshot is taken), a snapshot's folder, or a hub id such as `owner/name`.
+        device: where the generator shall lie.
+
+    Raises:
+        UsageError: nothing of that name, or a folder without a snapshot.
+        DinogenError: the hub does not give it, or its files are broken or do not fit each other.
+    """
+    generator = open_snapshot(*_locate(str(model)))
+    return generator.to(device).eval().requires_grad_(False)
+
+
+def newest_snapshot(run: Path) -> Path | None:
+    """The snapshot of a run with the highest clock reading, or None."""
+    found = [folder for folder in (run / "snapshots").glob("kimg*") if re.fullmatch(r"kimg\d+(\.\d+)?", folder.name)]
+    return max(found, key=lambda folder: float(folder.name.removeprefix("kimg")), default=None)
+
+
+def _locate(model: str) -> tuple[Path, Path]:
+    """The configuration and the weights that a `--model` names."""
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        snapshot = folder if (folder / WEIGHTS_FILE).exists() else newest_snapshot(folder)
+        if snapshot is None:
+            raise UsageError(
+                f"{model}: no snapshot here; pass a run that has saved one, or a folder with {WEIGHTS_FILE}"
+            )
+        for name in (CONFIG_FILE, WEIGHTS_FILE):
+            if not (snapshot / name).is_file():
+                raise DinogenError(f"{snapshot}: {name} is missing; copy the whole snapshot again")
+        return snapshot / CONFIG_FILE, snapshot / WEIGHTS_FILE
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model) or folder.parent.is_dir():
+        raise UsageError(f"{model}: no such folder; --model takes a run, a snapshot or a hub id such as owner/name")
+    return _download(model, CONFIG_FILE), _download(model, WEIGHTS_FILE)
+
+
+def _download(hub_id: str, name: str) -> Path:
+    print(f"{hub_id}: no such folder here, asking the hub for {name}", file=sys.stderr)
+    hub_logging.set_verbosity_error()  # its retries would bury our one line
+    try:
+        return Path(hf_hub_download(hub_id, name))
+    except (OSError, ValueError) as error:
+        raise DinogenError(
+            f"{hub_id}: no such folder here, and the hub did not give {name} ({first_line(error)}); "
+            "check the name and the network, or pass a folder"
+        ) from error
