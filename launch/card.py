@@ -8,24 +8,29 @@ from jsonargparse import Namespace
 from launch.command import CommandParser, run_command, say_done
 
 DESCRIPTION = """\
-Write a dataset card in Markdown: counts, sources, licences, consent, the teacher, and how somebody gets out of it."""
+Write a dataset card: counts, sources, licences, consent, the teacher, and how somebody gets out of it. It is Markdown
+with metadata as hubs read it. Run again, it counts anew and leaves what you have added. dinogen remove does the same
+with the card in the folder."""
 
 
 def build_parser() -> CommandParser:
     parser = CommandParser("card", DESCRIPTION)
-    parser.add_argument("--data", type=str, required=True, help="folder of shards, as written by dinogen pack")
-    parser.add_argument("--output", type=str, default=None, help="the card to write; default: CARD.md in --data")
-    parser.add_argument("--contact", type=str, default=None, help="whom to ask for removal: an address, for the card")
+    parser.add_argument("--data", type=Path, required=True, help="folder of shards, as written by dinogen pack")
+    parser.add_argument(
+        "--output", type=Path | None, default=None, help="file for the card, a .md. Default: README.md in --data"
+    )
+    parser.add_argument(
+        "--contact", type=str | None, default=None, help="address to ask for removal. Default: the one in the card"
+    )
     return parser
 
 
 def work(args: Namespace) -> None:
-    from dinogen.files import write_bytes
-    from shards.card import dataset_card
+    from shards.card import CARD_NAME, write_card
 
-    output = Path(args.output) if args.output else Path(args.data) / "CARD.md"
-    write_bytes(output, dataset_card(Path(args.data), args.contact).encode())
-    say_done(output, "read it, and add what only you know: who is in the pictures, and why you may use them")
+    output = args.output or args.data / CARD_NAME
+    write_card(args.data, output, args.contact)
+    say_done(f"{output}; add what only you know: who is in the pictures, and why you may use them")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -13,6 +13,7 @@ from dinogen.data.store import open_shard
 from dinogen.errors import DinogenError, UsageError
 from dinogen.files import write_json
 from dinogen.progress import progress
+from shards.card import renew_cards
 from shards.plan import Crop, InputDigest
 from shards.tar import write_tar
 
@@ -32,7 +33,8 @@ def remove_samples(data: Path, keys: Collection[str] = (), sources: Collection[s
     """Rewrite the shards that hold these samples, and the manifest, without them.
 
     A rewritten shard gets a new name (shard-000003-1.tar), and the new manifest puts all of them in force at once;
-    then the old files are deleted. After an interruption the same call goes on.
+    then the old files are deleted, and the data set's card is counted anew. After an interruption the same call
+    continues.
 
     Args:
         data: folder of shards.
@@ -73,16 +75,26 @@ def remove_samples(data: Path, keys: Collection[str] = (), sources: Collection[s
 
 
 def finish_interrupted(data: Path, manifest: Manifest) -> set[str]:
-    """Delete the files of a removal that the manifest does not list; the names that were removed by it."""
+    """Delete the files of a removal that the manifest does not list; the names that were removed by it.
+
+    Raises:
+        DinogenError: its record cannot be read.
+    """
     path = data / JOURNAL
     if not path.exists():
         return set()
-    journal = json.loads(path.read_bytes())
+    try:
+        journal = json.loads(path.read_bytes())
+        old, new, names = (set(map(str, journal[key])) for key in ("old", "new", "names"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        remedy = "delete it, and the files that dinogen verify says are not in the manifest; then remove again"
+        raise DinogenError(f"{path}: the record of an interrupted removal is damaged; {remedy}") from error
     listed = {shard.name for shard in manifest.shards}
-    for name in set(journal["old"] + journal["new"]) - listed:
+    for name in (old | new) - listed:
         (data / Path(name).name).unlink(missing_ok=True)
+    renew_cards(data)
     path.unlink()
-    return set() if listed & set(journal["old"]) else set(journal["names"])
+    return set() if listed & old else names
 
 
 def find_rows(data: Path, manifest: Manifest, keys: set[str], sources: set[str]) -> dict[str, set[int]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from huggingface_hub import DatasetCard
 from PIL import Image
 from safetensors.torch import load, save
 
@@ -20,6 +21,7 @@ from dinogen.data.shard import Shard
 from dinogen.errors import DinogenError, UsageError
 from helpers.crop_folder import make_crops
 from launch import card, inspect, remove, verify
+from shards.card import licence_name, size_category
 from shards.options import PackOptions
 from shards.pack import pack_folder
 from shards.remove import remove_samples
@@ -234,9 +236,78 @@ def test_an_interrupted_removal_goes_on(data: Path, monkeypatch, step: str):
 # --- card ---
 
 
-def test_the_card_counts_licences_consent_and_names_the_way_out(data: Path):
+def written_card(data: Path) -> DatasetCard:
     assert card.main(["--data", str(data), "--contact", "faces@example.org"]) == 0
-    text = (data / "CARD.md").read_text()
+    return DatasetCard.load(data / "README.md")
+
+
+def test_the_card_counts_licences_consent_and_names_the_way_out(data: Path):
+    text = written_card(data).text
     for row in ("Crops | 24", "Crops in split val | 4", "Source pictures | 24", "CC0 | 24", "not stated | 24"):
         assert f"| {row} |" in text
-    assert "Ask faces@example.org" in text and "dinogen remove" in text
+    assert "Ask faces@example.org" in text and "`dinogen remove --data data --source photo.jpg`" in text
+
+
+def test_the_cards_metadata_is_what_the_hub_reads(data: Path):
+    found = written_card(data).data.to_dict()
+    assert (found["license"], found["size_categories"]) == ("cc0-1.0", ["n<1K"])
+    assert found["pretty_name"] == "data" and "faces" in found["tags"] and found["contact"] == "faces@example.org"
+
+
+@pytest.mark.parametrize(
+    ("licence", "name"),
+    [("CC BY 4.0", "cc-by-4.0"), ("cc0", "cc0-1.0"), ("Unsplash License", "other"), ("not stated", "unknown")],
+)
+def test_licences_get_the_hubs_names(licence: str, name: str):
+    assert licence_name(licence) == name
+
+
+@pytest.mark.parametrize(("samples", "name"), [(999, "n<1K"), (1000, "1K<n<10K"), (70_000, "10K<n<100K")])
+def test_sizes_get_the_hubs_names(samples: int, name: str):
+    assert size_category(samples) == name
+
+
+def test_a_card_keeps_what_was_added_and_counts_anew(data: Path):
+    written_card(data)
+    path = data / "README.md"
+    path.write_text(
+        path.read_text().replace("license: cc0-1.0", "license: cc0-1.0\nlanguage: en") + "\nAll of them drawn.\n"
+    )
+    remove_samples(data, keys=keys_in(data)[:1])
+    renewed = DatasetCard.load(path)
+    assert "| Crops | 23 |" in renewed.text and "| CC0 | 23 |" in renewed.text and "| 24 |" not in renewed.text
+    assert renewed.text.endswith("All of them drawn.\n") and "Ask faces@example.org" in renewed.text
+    assert renewed.data.language == "en" and renewed.data.contact == "faces@example.org"
+
+
+def test_an_interrupted_removal_does_not_forget_the_card(data: Path, monkeypatch):
+    written_card(data)
+    (key, *_) = keys_in(data)
+
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards.remove, "renew_cards", stop)
+        with pytest.raises(KeyboardInterrupt):
+            remove_samples(data, keys=[key])
+    remove_samples(data, keys=[key])
+    assert "| Crops | 23 |" in (data / "README.md").read_text()
+
+
+def test_a_file_that_is_no_card_is_left_alone(data: Path, capsys):
+    (data / "README.md").write_text("# My faces\n")
+    assert card.main(["--data", str(data)]) == 1
+    assert "README.md: not a card of dinogen card" in capsys.readouterr().err
+    remove_samples(data, keys=keys_in(data)[:1])
+    assert "look whether it still counts what is gone" in capsys.readouterr().err
+    assert (data / "README.md").read_text() == "# My faces\n"
+
+
+def test_a_damaged_record_of_a_removal_is_one_clear_line(data: Path, capsys):
+    (data / ".removal.json").write_text('{"old": 3')
+    assert remove.main(["--data", str(data), "--key", keys_in(data)[0]]) == 1
+    err = capsys.readouterr().err
+    assert (
+        ".removal.json: the record of an interrupted removal is damaged; delete it" in err and "unexpected" not in err
+    )
