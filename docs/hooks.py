@@ -1,0 +1,42 @@
+"""A hook of mkdocs: pages of the site that lie in the project's folder, where people and tools look for them."""
+
+import re
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "CITATION.cff": "CITATION.cff",
+    "LICENSE": "LICENSE.txt",
+}
+
+
+def at_home(text: str, folder: str) -> str:
+    """`text` with its links to the project's files as they are in the site; `folder` is where they are relative to."""
+
+    def moved(match: re.Match[str]) -> str:
+        target, anchor = match["target"], match["anchor"] or ""
+        path = (ROOT / folder / target).resolve()
+        if not path.is_relative_to(ROOT):
+            return match[0]
+        name = path.relative_to(ROOT).as_posix()
+        return f"]({PAGES.get(name, name.removeprefix('docs/'))}{anchor})"
+
+    return re.sub(r"\]\((?!\w+:|#)(?P<target>[^)#\s]+)(?P<anchor>#[^)\s]*)?\)", moved, text)
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    for source, page in PAGES.items():
+        text = (ROOT / source).read_text()
+        files.append(File.generated(config, page, content=at_home(text, ".") if page.endswith(".md") else text))
+    return files
+
+
+def on_page_markdown(markdown: str, page, **_: object) -> str:
+    """Pages directly in docs/ link to the project's folder as ../NAME, so that the links work there too."""
+    return at_home(markdown, "docs") if "/" not in page.file.src_uri and not page.file.generated_by else markdown

@@ -1,0 +1,62 @@
+"""The documentation: links lead somewhere, the site builds, what is drawn or listed in it is up to date."""
+
+import configparser
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from draw_imports import PICTURE, draw, part_graph
+
+from launch.cli import VERBS
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+LINK = re.compile(r"\]\((?!\w+:)([^)#\s]*)(#[^)\s]*)?\)")
+
+
+def anchors(page: Path) -> set[str]:
+    """What links may name in a page: its headings, in lower case, without punctuation, with dashes for spaces."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.M | re.S), flags=re.M)
+    return {"#" + re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", heading.lower())) for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target, anchor in LINK.findall(page.read_text()):
+        linked = (page.parent / target).resolve() if target else page
+        assert linked.exists(), f"{page.name} links to {target}, which is not there"
+        assert not anchor or anchor in anchors(linked), f"{page.name} links to {target}{anchor}: no such heading"
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs", reason="pip install 'dinogen[docs]'")
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+    )  # fmt: skip
+    assert built.returncode == 0, built.stdout + built.stderr
+    home = (tmp_path / "index.html").read_text()
+    assert 'href="results/"' in home and 'src="samples64.png"' in home  # the README's links, as they are in the site
+    assert "PyramidSpec" in (tmp_path / "reference/pyramids/index.html").read_text()
+
+
+def test_the_picture_of_imports_is_up_to_date() -> None:
+    assert PICTURE.read_text() == draw(part_graph()), "run: python docs/draw_imports.py"
+
+
+def test_one_version_and_one_author_everywhere() -> None:
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == setup["metadata"]["version"]
+    assert citation["authors"] == [{"name": setup["metadata"]["author"]}]
+    assert f"## [{citation['version']}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_readme_names_every_command() -> None:
+    named = set(re.findall(r"^\| (.+?) \|", (ROOT / "README.md").read_text(), flags=re.M))
+    assert not {verb for verb in VERBS if not any(verb in cell.replace("`", " ").split() for cell in named)}
