@@ -1,5 +1,7 @@
 """The two kinds of failure that a user can cause, each shown as one plain line."""
 
+import signal
+
 
 class DinogenError(Exception):
     """Work that could not be done: the message names the thing, what is wrong and the remedy. Exit code 1."""
@@ -14,9 +16,16 @@ class UsageError(DinogenError):
 
 
 class Stopped(DinogenError):
-    """Work that was asked to stop by a signal and saved what it had; ends as if SIGTERM had ended it."""
+    """Work that was asked to stop and saved what it had; said plainly, as it is no failure.
 
-    exit_code = 128 + 15
+    Args:
+        message: what was saved, and how to continue.
+        number: of the signal that asked. Exit code 130 for Ctrl-C, 143 for all others.
+    """
+
+    def __init__(self, message: str, number: int = signal.SIGTERM):
+        super().__init__(message)
+        self.exit_code = 128 + (number if number == signal.SIGINT else signal.SIGTERM)
 
 
 def first_line(error: Exception) -> str:

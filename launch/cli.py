@@ -1,9 +1,11 @@
 """The console script `dinogen VERB …`; each verb is also a module, `python -m launch.VERB`."""
 
+import difflib
 import importlib
 import sys
 
 import dinogen
+from launch.command import flush
 
 VERBS = {
     "synth": "draw portraits of nobody, to try everything without a photo",
@@ -21,6 +23,7 @@ VERBS = {
     "card": "write a data set card: sources, licences, consent, removal",
     "bench": "measure how fast this machine trains",
     "doctor": "is this machine fit to train, and what to fix",
+    "completion": "print a script for bash or zsh: Tab completes verbs, flags and presets",
     "demo": "photos to faces in a few minutes, on synthetic portraits or your photos",
 }
 
@@ -28,22 +31,22 @@ VERBS = {
 def usage() -> str:
     lines = [f"dinogen {dinogen.__version__}: {dinogen.__doc__}", "", "usage: dinogen VERB [flags]", ""]
     lines += [f"  {verb:<12} {what}" for verb, what in VERBS.items()]
-    return "\n".join(lines + ["", "Each verb explains itself: dinogen VERB --help"])
+    return "\n".join([*lines, "", "Each verb explains itself: dinogen help VERB"])
 
 
 def main(argv: list[str] | None = None) -> int:
-    argv = sys.argv[1:] if argv is None else argv
-    verb = argv[0] if argv else "--help"
-    if verb in ("-h", "--help"):
-        print(usage())
+    verb, *rest = (sys.argv[1:] if argv is None else argv) or ["help"]
+    if verb in ("-h", "--help", "help"):
+        verb, *rest = [*rest[:1], "--help"] if rest else [""]
+    if verb in VERBS:
+        return importlib.import_module(f"launch.{verb}").main(rest)
+    if verb in ("", "--version"):
+        flush(sys.stdout, f"{dinogen.__version__ if verb else usage()}\n")
         return 0
-    if verb == "--version":
-        print(dinogen.__version__)
-        return 0
-    if verb not in VERBS:
-        print(f"dinogen: error: no verb '{verb}'; known ones: {', '.join(VERBS)}", file=sys.stderr)
-        return 2
-    return importlib.import_module(f"launch.{verb}").main(argv[1:])
+    near = difflib.get_close_matches(verb, [*VERBS, "help"], 1)
+    hint = f"did you mean '{near[0]}'?" if near else f"known ones: {', '.join(VERBS)}"
+    print(f"dinogen: error: no verb '{verb}'; {hint}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

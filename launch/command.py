@@ -1,206 +1,120 @@
-"""What every verb shares: a parser with good errors, and failures as one line with an exit code."""
+"""How every verb runs and ends: one closing line, failures as one line, the same exit codes."""
 
-import difflib
-import re
+import contextlib
+import json
+import os
 import shlex
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import TextIO
 
-import yaml
-from jsonargparse import ActionConfigFile, ArgumentError, ArgumentParser, Namespace
+from jsonargparse import ArgumentError, Namespace
 
-from dinogen.errors import DinogenError, UsageError
+from dinogen.errors import DinogenError, Stopped
+from dinogen.progress import be_quiet
+from launch.flags import CommandParser
+from launch.wording import as_flag
 
-# How jsonargparse words an unknown key, on the command line and in a config file.
-UNKNOWN_KEY = (
-    r"unrecognized arguments: --(?P<key>[\w.-]+)",
-    r"Option '(?P<key>[\w.-]+)' is not accepted",
-    r"Group '(?P<group>[\w.-]+)' does not accept option '(?P<key>[\w.-]+)'",
-)
+__all__ = ["CommandParser", "command_line", "flush", "run_command", "say_done", "sibling"]
 
+READER_LEFT = 128 + signal.SIGPIPE  # as a shell says of a command whose reader has gone
+SIGNAL_CAME = 128 + signal.SIGTERM
 
-PRESETS = Path(__file__).parent.parent / "configs"
-
-
-class ConfigFile(ActionConfigFile):
-    """`--config`: a file of keys or the name of a preset; old names of keys are answered with the new ones."""
-
-    def __call__(self, parser: "CommandParser", cfg: Namespace, values: str, option_string: str | None = None) -> None:
-        path = find_config(values)
-        parser.refuse_renamed(keys_of_file(path), f"{values}: ")
-        super().__call__(parser, cfg, str(path), option_string)
+# Where the closing line goes as JSON, and the command that says it; None for a line in words.
+_json_output: ContextVar[tuple[TextIO, str] | None] = ContextVar("json_output", default=None)
 
 
-class CommandParser(ArgumentParser):
-    """jsonargparse's parser with `--config` and `--debug`, whose errors come back as exceptions.
-
-    Args:
-        verb: the command's name; None makes a plain parser, as jsonargparse needs for a block that may be absent.
-        description: the first lines of its help.
-        epilog: the last lines of its help.
-        renamed: old names of keys or of groups of keys, each with the new name, which answers whoever uses the old one.
-            An empty name, or one that begins with "gone", says that the key is gone: "gone: always 3 now".
-    """
-
-    def __init__(
-        self,
-        verb: str | None = None,
-        description: str | None = None,
-        epilog: str | None = None,
-        renamed: Mapping[str, str | None] | None = None,
-        **options: Any,
-    ):
-        if verb is None:
-            super().__init__(**options)
-            return
-        super().__init__(prog=f"dinogen {verb}", description=description, epilog=epilog, exit_on_error=False)
-        self.renamed = dict(renamed or {})
-        self.add_argument(
-            "--config",
-            action=ConfigFile,
-            help="read these keys from a YAML file or a preset, see below; later flags win",
-        )
-        self.add_argument("--debug", action="store_true", help="show the traceback of a failure")
-
-    def parse_args(self, args: Sequence[str] | None = None, *more: Any, **options: Any) -> Namespace:
-        """Parse flags and the files that they name.
-
-        Raises:
-            UsageError: a flag or a key of a file has an old name.
-            ArgumentError: anything else that cannot be parsed.
-        """
-        args = list(sys.argv[1:] if args is None else args)
-        self.refuse_renamed(keys_of_flags(args))
-        return super().parse_args(args, *more, **options)
-
-    def refuse_renamed(self, keys: Iterable[str], where: str | None = None) -> None:
-        """Raise a `UsageError` that lists all of the keys, of flags or of the file `where`, that have new names."""
-        dashes = "" if where else "--"
-        changes = [f"{dashes}{key} {news}" for key in keys if (news := self._news_of(key, dashes))]
-        if len(changes) > 1:
-            changes = ["these keys changed:", *changes]
-        if changes:
-            raise UsageError((where or "") + "\n  ".join(changes))
-
-    def _news_of(self, key: str, dashes: str) -> str | None:
-        """What became of a key, by its own old name or by that of a group around it; None if nothing did."""
-        parts = key.replace("-", "_").split(".")
-        for length in range(len(parts), 0, -1):
-            old = ".".join(parts[:length])
-            if old in self.renamed:
-                new = self.renamed[old]
-                if not new:
-                    return "is gone: leave it out"
-                if new.startswith("gone"):
-                    return f"is {new}"
-                name = ".".join([new, *parts[length:]])
-                return f"is now {dashes}{as_flag(name) if dashes else name}"
-        return None
-
-    def explain(self, message: str) -> str:
-        """Make one line of a parser's message; an unknown key is answered with the nearest known one."""
-        for pattern in UNKNOWN_KEY:
-            if match := re.search(pattern, message):
-                parts = match.groupdict()
-                key = f"{parts['group']}.{parts['key']}" if parts.get("group") else parts["key"]
-                return f"unknown key '{key}'{self._nearest(key)}"
-        message = re.sub(r"Parser key ", "key ", message)
-        message = re.sub(r"<class '([\w.]+)'>", r"\1", message)
-        return " ".join(message.split())
-
-    def _nearest(self, key: str) -> str:
-        known = {action.dest for action in self._actions} - {"help", "print_config", "print_shtab"}
-        wanted = key.replace("-", "_")
-
-        def likeness(name: str) -> float:
-            # A key typed without its group, or with a wrong one, is still nearest to the same name inside another.
-            pairs = [(wanted, name), (wanted.rsplit(".", 1)[-1], name.rsplit(".", 1)[-1])]
-            return sum(difflib.SequenceMatcher(None, *pair).ratio() for pair in pairs)
-
-        best = max(known, key=likeness)
-        if likeness(best) < 1.0:
-            return "; see --help for the known ones"
-        return f"; did you mean '{as_flag(best)}'?"
-
-
-def find_config(name: str) -> Path:
-    """A file that is there, or the installed preset of that name.
-
-    Raises:
-        UsageError: there is neither.
-    """
-    path = Path(name)
-    if path.is_file():
-        return path
-    presets = {preset.stem: preset for preset in sorted(PRESETS.glob("*.yaml"))}
-    if name in presets:
-        return presets[name]
-    near = difflib.get_close_matches(path.stem, presets, 1)
-    guess = f"; did you mean '{near[0]}'?" if near else ""
-    raise UsageError(f"--config {name}: no such file, and no preset of that name ({', '.join(presets)}){guess}")
-
-
-def as_flag(key: str) -> str:
-    """A key as flags write it: keys of groups keep their underscores."""
-    return key if "." in key else key.replace("_", "-")
-
-
-def keys_of_flags(args: Iterable[str]) -> Iterator[str]:
-    """`--a.b=1` gives `a.b`."""
-    for arg in args:
-        if match := re.match(r"--([\w.-]+)(=|$)", arg):
-            yield match[1]
-
-
-def keys_of_file(path: Path) -> list[str]:
-    """The keys of a YAML file, with dots; none of a file that cannot be read: the parser says why."""
-    try:
-        return list(keys_of_mapping(yaml.safe_load(path.read_text())))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return []
-
-
-def keys_of_mapping(values: object, parents: str = "") -> Iterator[str]:
-    """`{"a": {"b": 1, "c": {4: 2}}}` gives `a.b` and `a.c`: what has other keys than names is a value."""
-    for key, value in values.items() if isinstance(values, dict) else ():
-        if isinstance(value, dict) and value and all(isinstance(name, str) for name in value):
-            yield from keys_of_mapping(value, f"{parents}{key}.")
-        else:
-            yield f"{parents}{key}"
+class Terminated(SystemExit):
+    """SIGTERM came; what is half-written is cleaned up on the way out."""
 
 
 def run_command(parser: CommandParser, work: Callable[[Namespace], None], argv: list[str] | None = None) -> int:
-    """Parse `argv`, do the work, and return the exit code: 0, 1 for a failure, 2 for wrong usage, 130 for Ctrl-C."""
+    """Parse `argv`, do the work, and return the exit code.
+
+    0, or 1 for a failure, 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM, 141 when nobody reads the output.
+    """
     argv = sys.argv[1:] if argv is None else argv
+    output = sys.stdout
+    as_json = _json_output.set((output, parser.prog) if "--json" in argv else None)
     try:
-        work(parser.parse_args(argv))
+        with contextlib.ExitStack() as stack:
+            if "--json" in argv:
+                stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+            stack.enter_context(be_quiet("--quiet" in argv))
+            stack.enter_context(listening_to_sigterm())
+            code = attempt(parser, work, argv)
+            return code if flush(output) else READER_LEFT
+    except SystemExit:  # help was asked for
+        flush(output)
+        raise
+    finally:
+        _json_output.reset(as_json)
+
+
+def attempt(parser: CommandParser, work: Callable[[Namespace], None], argv: list[str]) -> int:
+    """Do the work; say in one line what ended it, and return the exit code."""
+    try:
+        args = parser.parse_args(argv)
+        for flag in ("quiet", "json"):
+            args.pop(flag, None)
+        work(args)
         return 0
     except ArgumentError as error:
-        caught, code, message = error, 2, parser.explain(str(error))
-    except DinogenError as error:
+        caught, code, message = error, 2, f"error: {parser.explain(str(error))}"
+    except Stopped as error:
         caught, code, message = error, error.exit_code, str(error)
+    except DinogenError as error:
+        caught, code, message = error, error.exit_code, f"error: {error}"
     except KeyboardInterrupt as error:
-        caught, code, message = error, 130, "interrupted; run the same command again to go on"
+        caught, code, message = error, 130, "interrupted; run the same command again to continue"
+    except Terminated as error:
+        caught, code, message = error, SIGNAL_CAME, "ended by SIGTERM; run the same command again to continue"
+    except BrokenPipeError:
+        return READER_LEFT
     except Exception as error:  # the last resort: a person gets one line, a developer asks for --debug
-        caught, code, message = error, 1, f"unexpected {type(error).__name__}: {error} (--debug shows the traceback)"
+        message = f"error: unexpected {type(error).__name__}: {error} (--debug shows the traceback)"
+        caught, code = error, 1
     if "--debug" in argv:
         traceback.print_exception(caught)
-    print(f"{parser.prog}: error: {message}", file=sys.stderr)
+    print(f"{parser.prog}: {message}", file=sys.stderr)
+    if place := _json_output.get():
+        print(json.dumps({"command": place[1], "exit_code": code, "said": message}), file=place[0])
     return code
 
 
-def say_done(written: object, next_command: str | None = None) -> None:
-    """The last line of a verb: what was written, and what to run next."""
-    print(f"Wrote {written}." + (f" Next: {next_command}" if next_command else ""), flush=True)
+def say_done(
+    written: object, next_command: str | None = None, *, remark: str = "", did: str = "Wrote", **figures: object
+) -> None:
+    """The last line of a verb: what was written, and what to run next; with --json as one object.
+
+    Args:
+        written: a path, or some words that name paths.
+        next_command: what to run next, see `command_line`, or to do.
+        remark: more about what was written.
+        did: what was done to it.
+        figures: numbers for the JSON object.
+    """
+    if place := _json_output.get():
+        said = {"command": place[1], "exit_code": 0, "did": did, "written": written, "remark": remark}
+        print(json.dumps(said | {"next": next_command} | figures, default=str), file=place[0], flush=True)
+        return
+    remark = f": {remark}" if remark else ""
+    print(f"{did} {written}{remark}." + (f" Next: {next_command}" if next_command else ""), flush=True)
 
 
 def command_line(verb: str, **flags: object) -> str:
-    """A command to run next, its values quoted for a shell."""
-    words = [word for key, value in flags.items() for word in (f"--{as_flag(key)}", str(value))]
-    return shlex.join(["dinogen", verb, *words])
+    """A command to run next, its values quoted for a shell; a list is several values, True none."""
+    words = ["dinogen", verb]
+    for key, value in flags.items():
+        values = value if isinstance(value, list | tuple) else [] if value is True else [value]
+        words += [f"--{as_flag(key)}", *map(str, values)]
+    return shlex.join(words)
 
 
 def sibling(folder: str | Path, old: str, new: str) -> Path:
@@ -208,3 +122,31 @@ def sibling(folder: str | Path, old: str, new: str) -> Path:
     path = Path(folder) if Path(folder).name else Path(folder).resolve()
     stem = path.name.removesuffix(old)
     return path.with_name(stem + new if stem != path.name else f"{stem}-{new}")
+
+
+@contextlib.contextmanager
+def listening_to_sigterm() -> Iterator[None]:
+    """SIGTERM raises `Terminated`, unless something else listens to it."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise Terminated(SIGNAL_CAME)
+
+    free = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if free:
+        signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        if free:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def flush(stream: TextIO, text: str = "") -> bool:
+    """Write `text` and what is buffered; False if nobody reads it, and then Python does not try again when it ends."""
+    try:
+        stream.write(text)
+        stream.flush()
+        return True
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return False

@@ -83,7 +83,8 @@ def train(output: Path, shards: Path, minutes: float, seed: int) -> None:
     trainer = Trainer(config)
     trainer.train()
     if trainer.signal_received:
-        raise Stopped(f"asked to stop: saved in {output}; run the same command again to go on")
+        message = f"asked to stop: saved in {output}; run the same command again to continue"
+        raise Stopped(message, trainer.signal_received)
 
 
 def show(output: Path, shards: Path, seed: int) -> None:

@@ -66,7 +66,8 @@ def work(args: Namespace) -> None:
     if trainer.signal_received:
         raise Stopped(
             f"asked to stop (signal {trainer.signal_received}): saved at {trainer.cur_nimg / 1000:.1f} kimg in "
-            f"{config.output}; run the same command again to go on"
+            f"{config.output}; run the same command again to continue",
+            trainer.signal_received,
         )
     if trainer.is_main:
         say_done(snapshot, f"dinogen sample --model {config.output} --count 64 --output {config.output}/samples")

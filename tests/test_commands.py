@@ -1,6 +1,10 @@
 """The commands as a person meets them: help, presets, mistakes."""
 
+import importlib
+import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -10,17 +14,24 @@ import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
+from dinogen.errors import DinogenError, Stopped, UsageError  # noqa: F401 (some in ENDINGS only)
+from dinogen.progress import note, progress
+from launch import pack
 from launch.cli import VERBS, main
-from launch.command import CommandParser, run_command
+from launch.command import CommandParser, command_line, run_command, say_done
 from launch.train import build_parser, make_config
 
 ROOT = Path(__file__).parent.parent
 PRESETS = sorted((ROOT / "configs").glob("*.yaml"))
 
 
+def run_module(verb, *flags):
+    return subprocess.run([sys.executable, "-m", f"launch.{verb}", *flags], cwd=ROOT, capture_output=True, text=True)
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself_as_a_module_too(verb):
-    done = subprocess.run([sys.executable, "-m", f"launch.{verb}", "--help"], cwd=ROOT, capture_output=True, text=True)
+    done = run_module(verb, "--help")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(f"usage: dinogen {verb}")
     assert "torch" not in done.stderr
@@ -64,7 +75,7 @@ def test_accelerate_can_read_its_configs(file):
 
 def test_print_config_gives_a_file_that_can_be_read_back(capsys, tmp_path):
     with pytest.raises(SystemExit):
-        main(["train", "--data", "d", "--output", "o", "--train.total_kimg", "7", "--print_config"])
+        main(["train", "--data", "d", "--output", "o", "--train.total_kimg", "7", "--print-config"])
     text = capsys.readouterr().out
     assert yaml.safe_load(text)["train"]["total_kimg"] == 7
     (tmp_path / "printed.yaml").write_text(text)
@@ -79,8 +90,177 @@ def test_dashes_and_an_equals_sign_work_alike(tmp_path, capsys):
 
 
 def test_an_unknown_verb_is_answered_with_the_known_ones(capsys):
+    assert main(["xyzzy"]) == 2
+    assert "no verb 'xyzzy'; known ones: synth, download, crop" in capsys.readouterr().err
     assert main(["trian"]) == 2
-    assert "no verb 'trian'; known ones: synth, download, crop" in capsys.readouterr().err
+    assert capsys.readouterr().err == "dinogen: error: no verb 'trian'; did you mean 'train'?\n"
+
+
+def test_help_of_a_verb_has_two_spellings(capsys):
+    texts = []
+    for words in (["help", "crop"], ["crop", "--help"]):
+        with pytest.raises(SystemExit):
+            main(words)
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1] and texts[0].startswith("usage: dinogen crop --input INPUT --output OUTPUT [flags]")
+    assert main(["help"]) == 0 and "dinogen help VERB" in capsys.readouterr().out
+    assert main(["help", "corp"]) == 2 and "did you mean 'crop'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_speaks_of_values_not_of_types(verb):
+    text = importlib.import_module(f"launch.{verb}").build_parser().format_help()
+    noise = re.findall(
+        r"<class.*|lambda.*|\btype:.*|[\w\[]*\bNone\b.*|null\)|Optional\[.*|\{\w+,.*|\x08|PositiveInt", text
+    )
+    assert not noise
+    assert str(ROOT) not in text
+
+
+def test_help_shows_the_keys_of_blocks_that_may_be_absent():
+    parser = CommandParser(
+        "x", "X.", "A first line that is\nnot copied.\n\nExample: dinogen x " + "--block.size 4 " * 9
+    )
+    parser.add_class_arguments(Config)
+    text = parser.format_help()
+    assert re.search(r"--block \{\}\|null .*off\n +--block.size SIZE .*\(default: 3\)", text)
+    assert ("--block.size 4 " * 9).strip() in text and "is not copied" in text
+
+
+@pytest.mark.parametrize("command", ["-h", "crop --help", "completion bash"])
+def test_a_reader_may_leave_early(command):
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m launch.cli {command} | true; echo ${{PIPESTATUS[0]}}"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stderr == "" and done.stdout.strip() in ("0", "141")
+
+
+@pytest.mark.parametrize(
+    ("line", "answers"),
+    [
+        ("dinogen tra", ["train"]),
+        ("dinogen crop --min-f", ["--min-face"]),
+        ("dinogen crop --detector ret", ["retinaface"]),
+        ("dinogen train --config faces3", ["faces32"]),
+    ],
+)
+def test_tab_completes(line, answers):
+    script = run_module("completion", "bash").stdout + (
+        f"COMP_WORDS=({line}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _dinogen; echo ${{COMPREPLY[@]}}"
+    )
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
+    assert (done.stdout.split(), done.stderr) == (answers, "")
+
+
+def test_completion_is_for_shells_that_it_knows(capsys):
+    assert main(["completion"]) == 2 and "give bash|zsh" in capsys.readouterr().err
+    assert main(["completion", "fish"]) == 2 and "fish: give one of bash, zsh" in capsys.readouterr().err
+    assert main(["completion", "zsh"]) == 0 and "bashcompinit" in capsys.readouterr().out
+
+
+def test_hyphen_and_underscore_are_one(tmp_path, capsys):
+    (tmp_path / "keys.yaml").write_text("batch-size: 7\n")
+    for flags in (["--batch_size", "7"], ["--batch-size=7"], ["--config", str(tmp_path / "keys.yaml")]):
+        assert pack.build_parser().parse_args(["--input", "a", "--output", "b", *flags]).batch_size == 7
+    with pytest.raises(SystemExit):
+        main(["synth", "--output", "o", "--print_config"])
+    text = capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["synth", "--output", "o", "--print-config"])
+    assert text == capsys.readouterr().out != ""
+
+
+@pytest.mark.parametrize(
+    ("command", "answer"),
+    [
+        ("train --data d", "give --output"),
+        ("crop", "give --input and --output"),
+        ("sample --model", "--model needs a value"),
+        ("sample runs/faces", "'runs/faces' belongs to no flag; every value follows one"),
+        ("sample --model m --count 0", "--count 0: give a whole number above 0"),
+        ("sample --model m --truncation-psi x", "--truncation-psi x: give a number, at least 0"),
+        ("train --data d --output o --objective.name x", "--objective.name x: give one of sinkhorn, kernel, paired"),
+        ("train --bands 4", "unknown key 'bands'; did you mean 'objective.bands'?"),
+        ("train --print-confg", "unknown key 'print-confg'; did you mean 'print-config'?"),
+    ],
+)
+def test_what_cannot_be_parsed_is_answered_in_plain_words(command, answer, capsys):
+    assert main(command.split()) == 2
+    assert answer in capsys.readouterr().err
+
+
+def test_an_unknown_key_of_a_file_is_answered_with_the_file_and_the_nearest(tmp_path, capsys):
+    (tmp_path / "keys.yaml").write_text("objective: {bnds: 4}\n")
+    assert main(["train", "--config", str(tmp_path / "keys.yaml")]) == 2
+    assert "keys.yaml: unknown key 'objective.bnds'; did you mean 'objective.bands'?" in capsys.readouterr().err
+
+
+ENDINGS = {
+    "pass": (0, ""),
+    "raise DinogenError('broken')": (1, "error: broken"),
+    "1 / 0": (1, "error: unexpected ZeroDivisionError"),
+    "raise UsageError('--x 3: no')": (2, "error: --x 3: no"),
+    "raise KeyboardInterrupt": (130, "interrupted; run the same command again to continue"),
+    "raise Stopped('saved', signal.SIGINT)": (130, "saved"),
+    "raise Stopped('saved', signal.SIGUSR1)": (143, "saved"),
+    "os.kill(os.getpid(), signal.SIGTERM)": (143, "ended by SIGTERM; run the same command again to continue"),
+}
+
+
+@pytest.mark.parametrize("work", ENDINGS)
+def test_every_verb_ends_with_the_same_exit_codes(work, capsys):
+    code, message = ENDINGS[work]
+    assert run_command(CommandParser("x", "X."), lambda args: exec(work), []) == code
+    said = capsys.readouterr().err
+    assert said.startswith(f"dinogen x: {message}" if message else "") and ("error" in said) == ("error" in message)
+
+
+def test_sigterm_is_left_to_others_before_and_after():
+    before = signal.getsignal(signal.SIGTERM)
+    run_command(CommandParser("x", "X."), lambda args: None, [])
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_json_ends_with_one_object(capsys):
+    def work(args):
+        print("a table")
+        say_done(
+            Path("a b"), command_line("pack", input=Path("a b"), layers=[1, 2], mirror=True), remark="3 faces", faces=3
+        )
+
+    assert run_command(CommandParser("crop", "X."), work, ["--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out) == {
+        "command": "dinogen crop", "exit_code": 0, "did": "Wrote", "written": "a b", "remark": "3 faces", "faces": 3,
+        "next": "dinogen pack --input 'a b' --layers 1 2 --mirror",
+    }  # fmt: skip
+    assert said.err == "a table\n"
+    assert run_command(CommandParser("crop", "X."), work, []) == 0
+    assert capsys.readouterr().out.endswith(
+        "Wrote a b: 3 faces. Next: dinogen pack --input 'a b' --layers 1 2 --mirror\n"
+    )
+
+
+def test_json_tells_failures_too(capsys):
+    def work(args):
+        raise DinogenError("broken")
+
+    assert run_command(CommandParser("crop", "X."), work, ["--json"]) == 1
+    assert json.loads(capsys.readouterr().out) == {"command": "dinogen crop", "exit_code": 1, "said": "error: broken"}
+
+
+def test_quiet_shows_results_only(capsys):
+    def work(args):
+        note("looking")
+        list(progress(range(3), desc="look"))
+        say_done("it")
+
+    assert run_command(CommandParser("x", "X."), work, ["--quiet"]) == 0
+    assert capsys.readouterr() == ("Wrote it.\n", "")
+    assert run_command(CommandParser("x", "X."), work, []) == 0
+    said = capsys.readouterr()
+    assert said.out == "looking\nWrote it.\n" and said.err.startswith("look: 3 img in ")
 
 
 def test_an_unknown_flag_is_answered_with_the_nearest(capsys):
