@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from dinogen.bench import Result
     from dinogen.config import RunConfig
 
-CONFIGS = Path(__file__).parent.parent / "configs"
 TEACHERS = ["small", "base", "large", "giant"]
 
 
@@ -59,7 +58,7 @@ def build_parser() -> CommandParser:
     add("--batch-size", type=PositiveInt, default=64, help="generated images a step")
     add("--real-batch-size", type=PositiveInt, default=256, help="real images a step")
     add("--steps", type=PositiveInt, default=500, help="steps to measure, after a few to warm up")
-    add("--preset", type=Path, default=CONFIGS / "faces256.yaml", help="the run's other keys")
+    add("--preset", type=Path, default=Path("faces256"), help="preset or file with the run's other keys")
     add(
         "--crops",
         type=Path,

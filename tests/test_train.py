@@ -185,7 +185,7 @@ def test_a_request_to_stop_saves_and_exits_143(shards32, tmp_path):
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate()
     assert process.returncode == 143
-    assert "run the same command again to go on" in err.splitlines()[-1]
+    assert "run the same command again to continue" in err.splitlines()[-1]
     assert newest(tmp_path / "run", "checkpoints/nimg*")
 
 
