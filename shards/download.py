@@ -35,7 +35,7 @@ SAMPLES = tuple(
 )
 SAMPLES_LICENCE = "Unsplash License"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-COLUMNS = ("address", "cause", "detail", "file", "bytes", "sha256")
+COLUMNS: tuple[str, ...] = ("address", "cause", "detail", "file", "bytes", "sha256")
 FETCHED = "fetched"
 INCOMING = ".incoming"
 

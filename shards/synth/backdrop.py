@@ -9,6 +9,8 @@ from shards.synth.person import Person
 from shards.synth.solids import SIZE, Array, smoothstep
 
 SMALL = SIZE // 4
+STREET = [(1.0, 0.72, 0.36), (1.0, 0.50, 0.30), (0.55, 0.80, 1.0), (1.0, 0.9, 0.7), (0.7, 1.0, 0.8)]  # lights at night
+DAYLIGHT, LAMP = np.array([(1.0, 0.98, 0.92), (1.0, 0.75, 0.42)], dtype=np.float32)
 
 
 def draw_backdrop(person: Person, rng: np.random.Generator) -> Array:
@@ -32,7 +34,7 @@ def _plain(colour: Array, x: Array, y: Array, rng: np.random.Generator) -> Array
 def _lights(colour: Array, x: Array, y: Array, rng: np.random.Generator) -> Array:
     """An evening street far behind: discs of the lens's own shape, brighter at their rims."""
     image = colour * (0.55 - 0.2 * y)[..., None]
-    hues = np.float32([(1.0, 0.72, 0.36), (1.0, 0.50, 0.30), (0.55, 0.80, 1.0), (1.0, 0.9, 0.7), (0.7, 1.0, 0.8)])
+    hues = np.array(STREET, dtype=np.float32)
     for _ in range(int(rng.integers(18, 34))):
         radius = rng.uniform(0.025, 0.085)
         r = np.sqrt((x - rng.uniform(-0.05, 1.05)) ** 2 + (y - rng.uniform(-0.05, 0.9)) ** 2) / radius
@@ -46,7 +48,7 @@ def _leaves(colour: Array, x: Array, y: Array, rng: np.random.Generator) -> Arra
     coarse = gaussian_filter(rng.normal(size=x.shape).astype(np.float32), 9.0) * 16.0
     fine = gaussian_filter(rng.normal(size=x.shape).astype(np.float32), 3.5) * 6.0
     image = colour * np.clip(0.62 + 0.35 * coarse + 0.20 * fine, 0.10, 2.0)[..., None]
-    sun = np.float32([1.0, 0.95, 0.55])
+    sun = np.array([1.0, 0.95, 0.55], dtype=np.float32)
     for _ in range(14):
         r = np.sqrt((x - rng.uniform()) ** 2 + (y - rng.uniform(0.0, 0.6)) ** 2) / rng.uniform(0.02, 0.06)
         image = image + (rng.uniform(0.05, 0.35) * smoothstep(1.25, 0.75, r))[..., None] * sun
@@ -71,10 +73,10 @@ def _room(colour: Array, x: Array, y: Array, rng: np.random.Generator) -> Array:
     pane = smoothstep(left, left + 0.02, x) * smoothstep(left + 0.36, left + 0.34, x)
     pane = pane * smoothstep(0.02, 0.05, y) * smoothstep(0.72, 0.69, y)
     bars = 1.0 - 0.7 * np.exp(-(((x - left - 0.18) / 0.012) ** 2)) - 0.7 * np.exp(-(((y - 0.36) / 0.012) ** 2))
-    image = image + (np.float32([1.0, 0.98, 0.92]) * 1.05 - image) * (pane * np.clip(bars, 0.0, 1.0))[..., None]
+    image = image + (DAYLIGHT * 1.05 - image) * (pane * np.clip(bars, 0.0, 1.0))[..., None]
     other = 0.82 if left < 0.3 else 0.16
     glow = np.exp(-(((x - other) / 0.16) ** 2) - ((y - rng.uniform(0.25, 0.5)) / 0.2) ** 2)
-    image = image + 0.45 * glow[..., None] * np.float32([1.0, 0.75, 0.42])
+    image = image + 0.45 * glow[..., None] * LAMP
     return np.stack([gaussian_filter(image[..., c], 2.2) for c in range(3)], axis=-1)
 
 

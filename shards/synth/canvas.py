@@ -1,13 +1,14 @@
 """What is painted on the skin: colours, fine relief and gloss, in the head's own coordinates."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from shards.synth.solids import Array, Box, Camera, Point, Surface, turn
+from shards.synth.solids import Array, Box, Camera, Point, Surface, pick, turn
 
 
-def linear(colour: tuple[float, float, float]) -> Array:
+def linear(colour: Sequence[float]) -> Array:
     """An sRGB colour of 0…255 as linear light of 0…1, `[3]`."""
     return ((np.asarray(colour, dtype=np.float32) / 255.0) ** 2.2).astype(np.float32)
 
@@ -67,7 +68,7 @@ class Canvas:
             self.camera,
             self.turned,
             box,
-            tuple(p[part] for p in self.point),
+            pick(self.point, part),
             self.colour[part],
             self.height[part],
             self.gloss[part],
@@ -82,6 +83,6 @@ class Canvas:
         """Cover with `colour` (`[3]` or `[h, w, 3]`) to the share `mask`."""
         self.colour += (colour - self.colour) * mask[..., None]
 
-    def tint(self, mask: Array, factor: Array | float) -> None:
-        """Multiply by `factor` (`[3]` or a number) to the share `mask`."""
+    def tint(self, mask: Array, factor: Array | float | tuple[float, float, float]) -> None:
+        """Multiply by `factor` (three numbers or one) to the share `mask`."""
         self.colour *= 1.0 + (np.asarray(factor, dtype=np.float32) - 1.0) * mask[..., None]

@@ -32,7 +32,7 @@ TRAITS = (
 )
 NUMBERS = ("yaw", "pitch", "roll")
 PUPILS = ("pupil_left_x", "pupil_left_y", "pupil_right_x", "pupil_right_y")
-COLUMNS = ("file", "caption", *TRAITS, *NUMBERS, *PUPILS)
+COLUMNS: tuple[str, ...] = ("file", "caption", *TRAITS, *NUMBERS, *PUPILS)
 
 HAIR = {
     "bald": "a bald head",

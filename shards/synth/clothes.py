@@ -116,7 +116,7 @@ def _knit(person: Person, cloth: Cloth, point: Point, pixel: float) -> None:
 def _print_stripes(person: Person, cloth: Cloth, point: Point, pixel: float) -> None:
     if person.pattern == "striped":
         _, y, z = point
-        pale = linear(tuple(0.25 * part + 180.0 for part in person.clothes_rgb))
+        pale = linear([0.25 * part + 180.0 for part in person.clothes_rgb])
         _lay(cloth, (np.abs(((y - 0.2 * z) * 5.0) % 1.0 - 0.5) - 0.24) / 5.0, pale, pixel)
 
 

@@ -123,9 +123,9 @@ def find_pupils(person: Person) -> tuple[tuple[float, float], tuple[float, float
     """The pupils' middles (x, y) in pixels of the portrait, the image's left one first."""
     face, turned = person.shape, _pose(person)
     head, camera = head_solid(face, turned), Camera(person.scale, person.centre)
-    x = np.float32([-face.eye_gap, face.eye_gap]) + np.float32(person.gaze[0])
+    x = np.array([-face.eye_gap, face.eye_gap], dtype=np.float32) + np.float32(person.gaze[0])
     # The eyes are painted along lines that rise outwards by the tilt.
-    y = np.float32(person.gaze[1]) + face.eye_tilt * np.float32([-person.gaze[0], person.gaze[0]])
+    y = np.float32(person.gaze[1]) + face.eye_tilt * np.array([-person.gaze[0], person.gaze[0]], dtype=np.float32)
     z = np.full_like(x, 1.1)
     for _ in range(12):
         z = z - head(turn(turned, (x, y, z)))
@@ -142,7 +142,7 @@ def draw_person(person: Person, rng: np.random.Generator) -> Array:
     if person.glasses != "none":
         paint_glasses(person, scene.camera, scene.turned, film.picture, film.depth)
     if scene.hair is not None:
-        _draw_hair(scene, film)
+        _draw_hair(scene, scene.hair, film)
     return develop(film.picture, rng)
 
 
@@ -156,7 +156,7 @@ def _draw_body(scene: Scene, film: Film) -> None:
     colour = mix(cloth.colour, linear(person.skin_rgb), skin[..., None])
     normal = bend(surface.normal, cloth.height * (1.0 - skin), camera.scale)
     shadow, openness = obstruction(scene.everything, scene.light, surface)
-    softness = tuple(mix(bare, worn, skin) for bare, worn in zip(CLOTH_SOFTNESS, SKIN_SOFTNESS))
+    softness = [mix(bare, worn, skin) for bare, worn in zip(CLOTH_SOFTNESS, SKIN_SOFTNESS)]
     film.lay(surface, shade(scene.light, normal, colour, shadow, openness, 0.03, softness), camera.scale)
 
 
@@ -176,14 +176,14 @@ def _draw_head(scene: Scene, film: Film) -> None:
     film.lay(surface, colour, camera.scale)
 
 
-def _draw_hair(scene: Scene, film: Film) -> None:
+def _draw_hair(scene: Scene, hair: Solid, film: Film) -> None:
     box = hair_box(scene.person, scene.camera)
     head = film.head_cover[box.window]
     # Rays end at the skin: hair has an edge there, not a far wall seen through the face. Where the head fills a
     # pixel only in part they go on, to the hair behind it.
     outline = (minimum_filter(head, 5) < 1.0) & (head > 0.0)
     farthest = np.where(outline, -1.3, np.maximum(film.depth[box.window] - 0.02, -1.3))
-    surface = trace(scene.hair, scene.camera, box, 1.4, farthest)
+    surface = trace(hair, scene.camera, box, 1.4, farthest)
     shadow, openness = obstruction(scene.everything, scene.light, surface)
     colour = shade_hair(scene.person, surface, scene.turned, scene.light, shadow, openness, scene.noise)
     film.lay(surface, colour, scene.camera.scale, hairy=True)

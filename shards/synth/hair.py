@@ -19,6 +19,7 @@ from shards.synth.solids import (
     capsule,
     carve,
     ellipsoid,
+    pick,
     smoothstep,
     sphere,
     turn,
@@ -163,13 +164,13 @@ def _locks(person: Person, cut: Cut, point: Point) -> Array:
 
 
 def _axis(cut: Cut) -> Array:
-    return np.float32(cut.crown) / np.float32(np.linalg.norm(cut.crown))
+    return np.array(cut.crown, dtype=np.float32) / np.float32(np.linalg.norm(cut.crown))
 
 
 def _meridian(cut: Cut, point: Point) -> tuple[Array, Array]:
     """The angle around the crown of each point, which is constant along a strand, and its distance from that axis."""
     axis = _axis(cut)
-    sideways = np.float32([axis[1], -axis[0], 0.0])
+    sideways = np.array([axis[1], -axis[0], 0.0], dtype=np.float32)
     sideways /= np.linalg.norm(sideways)
     forward = np.cross(sideways, axis)  # so that the seam of the angle lies behind, out of sight
     x, y, z = (p - c for p, c in zip(point, SKULL))
@@ -183,13 +184,14 @@ def shade_hair(
 ) -> Array:
     """Linear colour of the hair, `[h, w, 3]`, with the two highlights of Kajiya and Kay (1989)."""
     cut, seen = CUTS[person.hair], maximum_filter(surface.cover, 5) > 0.0
-    point = turn(turned.T, tuple(part[seen] for part in surface.point))
-    normal, shadow, openness = tuple(part[seen] for part in surface.normal), shadow[seen], openness[seen]
+    point = turn(turned.T, pick(surface.point, seen))
+    normal, shadow, openness = pick(surface.normal, seen), shadow[seen], openness[seen]
     strands = _strands(person, cut, point, noise)
     base = linear(person.hair_rgb)
     colour = base * np.clip(0.88 + 0.42 * strands, 0.2, 2.0)[..., None]
     result = np.zeros(surface.cover.shape + (3,), dtype=np.float32)
-    sheen = _sheen(cut, base, normal, turn(turned, tuple(_axis(cut))), light, strands) * (shadow * openness)[..., None]
+    x, y, z = _axis(cut)
+    sheen = _sheen(cut, base, normal, turn(turned, (x, y, z)), light, strands) * (shadow * openness)[..., None]
     result[seen] = shade(light, normal, colour, shadow, openness, 0.0, HAIR_SOFTNESS) + sheen
     return result
 

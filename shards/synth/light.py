@@ -1,5 +1,6 @@
 """Light on a surface: one main lamp, sky and ground, a rim light from behind, and what stands in the way of each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,7 @@ from scipy.ndimage import maximum_filter
 
 from shards.synth.canvas import linear
 from shards.synth.person import Person
-from shards.synth.solids import Array, Point, Solid, Surface, enlarge, smoothstep
+from shards.synth.solids import Array, Point, Solid, Surface, enlarge, pick, smoothstep
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ def _unit(x: float, y: float, z: float) -> tuple[float, float, float]:
 
 def light_of(person: Person) -> Light:
     """The lamps for this person. The background's colour fills the shadows, so that both belong together."""
-    warm, cool, white = np.float32([1.0, 0.80, 0.58]), np.float32([0.82, 0.92, 1.08]), np.float32([1.0, 0.96, 0.90])
+    warm, cool, white = np.array([(1.0, 0.80, 0.58), (0.82, 0.92, 1.08), (1.0, 0.96, 0.90)], dtype=np.float32)
     tone = {"warm": warm, "cool": cool}.get(person.light, white)
     room = linear(person.background_rgb)
     side = person.light_side
@@ -51,7 +52,7 @@ def shade(
     shadow: Array,
     openness: Array,
     gloss: Array | float,
-    softness: tuple[Array | float, Array | float, Array | float],
+    softness: Sequence[Array | float],
     sharpness: float = 24.0,
 ) -> Array:
     """The light that a surface sends to the viewer, linear, `[h, w, 3]`.
@@ -86,16 +87,16 @@ def obstruction(scene: Solid, light: Light, surface: Surface) -> tuple[Array, Ar
     Computed at a quarter size: shadows under a soft light have no sharp edge. Both follow the distance field along a
     line, as in https://iquilezles.org/articles/rmshadows.
     """
-    seen = maximum_filter(surface.cover[2::4, 2::4], 3) > 0.0
-    point = tuple(part[2::4, 2::4][seen] for part in surface.point)
-    normal = tuple(part[2::4, 2::4][seen] for part in surface.normal)
+    quarter = (slice(2, None, 4), slice(2, None, 4))
+    seen = maximum_filter(surface.cover[quarter], 3) > 0.0
+    point, normal = (pick(pick(points, quarter), seen) for points in (surface.point, surface.normal))
     shadow, openness = np.ones_like(point[0]), np.ones_like(point[0])
     for reach in (0.08, 0.24, 0.60):
-        ahead = tuple(p + 0.05 * n + reach * k for p, n, k in zip(point, normal, light.key))
-        shadow = np.minimum(shadow, 0.5 + 0.5 * scene(ahead) / (0.42 * reach))
+        x, y, z = (p + 0.05 * n + reach * k for p, n, k in zip(point, normal, light.key))
+        shadow = np.minimum(shadow, 0.5 + 0.5 * scene((x, y, z)) / (0.42 * reach))
     for reach, weight in ((0.08, 0.55), (0.30, 0.45)):
-        above = tuple(p + reach * n for p, n in zip(point, normal))
-        openness -= weight * np.clip(1.0 - scene(above) / reach, 0.0, 1.0)
+        x, y, z = (p + reach * n for p, n in zip(point, normal))
+        openness -= weight * np.clip(1.0 - scene((x, y, z)) / reach, 0.0, 1.0)
     return (_spread(0.15 + 0.85 * smoothstep(0.0, 1.0, shadow), seen), _spread(np.maximum(openness, 0.25), seen))
 
 

@@ -1,5 +1,6 @@
 """Who is drawn: the traits of one person, drawn by lot, and the numbers that follow from them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -160,7 +161,7 @@ class Person:
         return self.person in ("man", "boy")
 
 
-def draw_lot(rng: np.random.Generator, weights: dict[str, float]) -> str:
+def draw_lot(rng: np.random.Generator, weights: Mapping[str, float]) -> str:
     names = list(weights)
     shares = np.array([weights[name] for name in names], dtype=float)
     return names[int(rng.choice(len(names), p=shares / shares.sum()))]
@@ -217,9 +218,9 @@ def sample_person(rng: np.random.Generator) -> Person:
 def _shaken(rng: np.random.Generator, colour: Colour, spread: float) -> Colour:
     """A colour near the named one: lighter or darker first, a little off its hue second."""
     light = rng.uniform(1.0 - spread, 1.0 + spread)
-    return tuple(
-        float(min(part * light * rng.uniform(1.0 - 0.3 * spread, 1.0 + 0.3 * spread), 255.0)) for part in colour
-    )
+    hues = (rng.uniform(1.0 - 0.3 * spread, 1.0 + 0.3 * spread) for _ in colour)
+    red, green, blue = (float(min(part * light * hue, 255.0)) for part, hue in zip(colour, hues))
+    return red, green, blue
 
 
 def _sample_skin(rng: np.random.Generator, age: str) -> dict:

@@ -7,6 +7,7 @@ The shapes and the smooth union are Inigo Quilez's, https://iquilezles.org/artic
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -14,6 +15,7 @@ from PIL import Image
 Array = np.ndarray
 Point = tuple[Array, Array, Array]
 Solid = Callable[[Point], Array]
+Number = TypeVar("Number", float, Array)
 
 SIZE = 512  # a portrait's side in pixels
 MARCH_STEPS = 28
@@ -24,13 +26,13 @@ PASSED = 0.18  # units; a ray that has come closer than this before is on its wa
 FAR = -1e3  # the depth of what no ray has met
 
 
-def smoothstep(low: float, high: float, value: Array) -> Array:
+def smoothstep(low: Array | float, high: Array | float, value: Array) -> Array:
     """Rise from 0 at `low` to 1 at `high` without a corner at either end; `low` > `high` falls instead."""
     t = np.clip((value - low) / (high - low), 0.0, 1.0)
     return t * t * (3.0 - 2.0 * t)
 
 
-def mix(a: Array, b: Array, share: Array) -> Array:
+def mix(a: Array | float, b: Array | float, share: Array) -> Array:
     """`a` where `share` is 0, `b` where it is 1."""
     return a + (b - a) * share
 
@@ -86,7 +88,7 @@ class Camera:
     scale: float
     centre: tuple[float, float]
 
-    def pixel(self, x: Array, y: Array) -> tuple[Array, Array]:
+    def pixel(self, x: Number, y: Number) -> tuple[Number, Number]:
         """View coordinates to pixel coordinates; a pixel's middle lies at a whole number."""
         return self.centre[0] + self.scale * x, self.centre[1] - self.scale * y
 
@@ -164,13 +166,13 @@ def trace(solid: Solid, camera: Camera, box: Box, nearest: float, farthest: Arra
     depth, distance = _march(solid, x.ravel(), y.ravel(), nearest, farthest[::2, ::2].ravel())
     depth, distance = depth.reshape(x.shape), distance.reshape(x.shape)
     normal = [enlarge(part, 2) for part in _normals(solid, (x, y, depth), near=distance < 4.0 / camera.scale)]
-    length = np.sqrt(sum(part * part for part in normal))
+    length = np.maximum(np.sqrt(sum(part * part for part in normal)), 1e-6)
     depth_full = enlarge(depth, 2)
     cover = enlarge((distance <= CLOSE_ENOUGH).astype(np.float32), 2)
     edge = (cover < 1.0) & (enlarge(np.minimum(distance, 1.0), 2) < 2.5 / camera.scale)
     x, y = camera.rays(box)
     depth_full, cover = _sharpen_outline(solid, camera, (x, y, depth_full), cover, edge, farthest)
-    return Surface(box, (x, y, depth_full), tuple(part / np.maximum(length, 1e-6) for part in normal), cover)
+    return Surface(box, (x, y, depth_full), (normal[0] / length, normal[1] / length, normal[2] / length), cover)
 
 
 def _march(solid: Solid, x: Array, y: Array, nearest: float, farthest: Array) -> tuple[Array, Array]:
@@ -191,7 +193,8 @@ def _march(solid: Solid, x: Array, y: Array, nearest: float, farthest: Array) ->
         if step == MARCH_STEPS - 1:
             going[:] = False
         depths[ray[~going]], distances[ray[~going]] = best_z[~going], best[~going]
-        ray, x, y, z, limit, best_z, best = (part[going] for part in (ray, x, y, z, limit, best_z, best))
+        ray = ray[going]
+        x, y, z, limit, best_z, best = (part[going] for part in (x, y, z, limit, best_z, best))
         if not ray.size:
             break
     return depths, distances
@@ -235,7 +238,14 @@ def rotation(yaw: float, pitch: float, roll: float) -> Array:
     return (about_z @ about_y @ about_x).astype(np.float32)
 
 
-def turn(matrix: Array, point: Point) -> Point:
+def turn(matrix: Array, point: tuple[Number, Number, Number]) -> tuple[Number, Number, Number]:
     """`matrix` times every point."""
     x, y, z = point
-    return tuple(float(row[0]) * x + float(row[1]) * y + float(row[2]) * z for row in matrix)
+    a, b, c = (float(row[0]) * x + float(row[1]) * y + float(row[2]) * z for row in matrix)
+    return a, b, c
+
+
+def pick(point: Point, where: Array | tuple[slice, slice]) -> Point:
+    """Some of the points."""
+    x, y, z = point
+    return x[where], y[where], z[where]
