@@ -3,23 +3,21 @@
 import contextlib
 import json
 import os
-import shlex
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
 from jsonargparse import ArgumentError, Namespace
 
+from dinogen.advice import command_line, sibling
 from dinogen.errors import DinogenError, Stopped
 from dinogen.progress import be_quiet
 from launch.flags import CommandParser
-from launch.wording import as_flag
 
 __all__ = ["CommandParser", "command_line", "flush", "run_command", "say_done", "sibling"]
 
@@ -106,22 +104,6 @@ def say_done(
         return
     remark = f": {remark}" if remark else ""
     print(f"{did} {written}{remark}." + (f" Next: {next_command}" if next_command else ""), flush=True)
-
-
-def command_line(verb: str, **flags: object) -> str:
-    """A command to run next, its values quoted for a shell; a list is several values, True none."""
-    words = ["dinogen", verb]
-    for key, value in flags.items():
-        values = value if isinstance(value, list | tuple) else [] if value is True else [value]
-        words += [f"--{as_flag(key)}", *map(str, values)]
-    return shlex.join(words)
-
-
-def sibling(folder: str | Path, old: str, new: str) -> Path:
-    """Where the next step may write: beside `data/crops` it is `data/shards`, beside `data/mine` `data/mine-shards`."""
-    path = Path(folder) if Path(folder).name else Path(folder).resolve()
-    stem = path.name.removesuffix(old)
-    return path.with_name(stem + new if stem != path.name else f"{stem}-{new}")
 
 
 @contextlib.contextmanager

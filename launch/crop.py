@@ -4,7 +4,8 @@ import sys
 
 from jsonargparse import Namespace
 
-from launch.command import CommandParser, command_line, run_command, say_done, sibling
+from dinogen.advice import command_line, sibling
+from launch.command import CommandParser, run_command, say_done
 from launch.options import add_options, options_of
 from shards.options import CropOptions
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
+from dinogen.advice import command_line, sibling
 from dinogen.errors import UsageError
 from launch.command import CommandParser, run_command, say_done
 
@@ -35,7 +36,10 @@ def work(args: Namespace) -> None:
     from shards.download import download
 
     summary = download(args.dataset, Path(args.output), args.workers)
-    say_done(f"{args.output}: {summary}", f"dinogen crop --input {args.output} --output {args.output}-crops")
+    say_done(
+        f"{args.output}: {summary}",
+        command_line("crop", input=args.output, output=sibling(args.output, "photos", "crops")),
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
+from dinogen.advice import command_line
 from dinogen.errors import UsageError
 from launch.command import CommandParser, run_command, say_done
 
@@ -43,7 +44,7 @@ def work(args: Namespace) -> None:
     image = picture(folder, manifest, args.split, args.count, args.seed)
     with atomic_file(Path(args.output)) as temporary:
         image.save(temporary, format="png")
-    say_done(args.output, f"dinogen train --config configs/faces32.yaml --data {args.data} --output runs/faces")
+    say_done(args.output, command_line("train", config="faces32", data=args.data, output="runs/faces"))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from launch.command import CommandParser, command_line, run_command, say_done
+from dinogen.advice import command_line
+from launch.command import CommandParser, run_command, say_done
 from launch.options import add_options, options_of
 from shards.options import PackOptions
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
+from dinogen.advice import command_line
 from launch.command import CommandParser, run_command, say_done
 
 DESCRIPTION = """\
@@ -32,7 +33,7 @@ def work(args: Namespace) -> None:
     removal = remove_samples(Path(args.data), args.key, args.source)
     say_done(
         f"{args.data} without {len(removal.keys)} samples ({removal.manifest.samples} are left)",
-        f"dinogen verify --data {args.data}",
+        command_line("verify", data=args.data),
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
+from dinogen.advice import command_line, sibling
 from launch.command import CommandParser, run_command, say_done
 
 
@@ -33,7 +34,7 @@ def work(args: Namespace) -> None:
 
     synth_folder(args.output, args.count, args.seed, args.workers, args.studio)
     written = f"{args.count} portraits and captions.csv to {args.output}"
-    say_done(written, f"dinogen crop --input {args.output} --output {args.output}-crops")
+    say_done(written, command_line("crop", input=args.output, output=sibling(args.output, "photos", "crops")))
 
 
 def main(argv: list[str] | None = None) -> int:

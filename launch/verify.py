@@ -4,6 +4,7 @@ import sys
 
 from jsonargparse import Namespace
 
+from dinogen.advice import command_line
 from dinogen.errors import DinogenError
 from launch.command import CommandParser, run_command
 
@@ -34,8 +35,8 @@ def work(args: Namespace) -> None:
     if problems:
         raise DinogenError(f"{args.data}: {len(problems)} things are wrong; restore these shards or pack again")
     manifest = open_folder(args.data).manifest()
-    print(f"Verified {args.data}: {manifest.samples} samples in {len(manifest.shards)} shards are whole. "
-          f"Next: dinogen inspect --data {args.data} --output inspect.png")  # fmt: skip
+    what = f"Verified {args.data}: {manifest.samples} samples in {len(manifest.shards)} shards are whole."
+    print(f"{what} Next: {command_line('inspect', data=args.data, output='inspect.png')}")
 
 
 def main(argv: list[str] | None = None) -> int:

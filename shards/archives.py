@@ -8,20 +8,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
+from dinogen.data.schema import PHOTO_SUFFIXES
 from shards.decode import Rejected
 
 ARCHIVES = {".zip", ".tar"}
 PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
-PICTURES = {
-    ".jpg",
-    ".jpeg",
-    ".jpe",
-    ".png",
-    ".webp",
-    ".heic",
-    ".heif",
-    ".avif",
-}  # a shard holds much besides: only these names are photos
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +37,7 @@ def list_archive(path: Path) -> Iterator[tuple[Member, Member | None]]:
         members, damage = list_tar(path)
     by_name = {member.name: member for member in members}  # of two members of one name the later one counts
     for name, member in by_name.items():
-        if PurePosixPath(name).suffix.lower() in PICTURES:
+        if PurePosixPath(name).suffix.lower() in PHOTO_SUFFIXES:  # a shard holds much besides
             yield member, by_name.get(str(PurePosixPath(name).with_suffix(".json")))
     if damage:
         raise Rejected("damaged-archive", damage)

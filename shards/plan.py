@@ -7,6 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from dinogen.advice import command_line
+from dinogen.data.mistaken import steps_before
 from dinogen.data.schema import CROP_SIZES, IMAGE_SUFFIXES, KEY_PATTERN, RECORD_SUFFIX, SampleRecord
 from dinogen.errors import DinogenError, UsageError
 from dinogen.pyramid import PyramidSpec
@@ -69,6 +71,8 @@ def find_crops(crops: Path) -> list[Path]:
     """The pictures of a crop folder, sorted by key."""
     if not crops.is_dir():
         raise UsageError(f"{crops}: no such folder; --input takes what dinogen crop has written")
+    if steps := steps_before(crops, "crops"):
+        raise UsageError(f"{crops}: {steps}")
     suffixes = {f".{suffix}" for suffix in IMAGE_SUFFIXES}
     by_key: dict[str, Path] = {}
     for image in crops.iterdir():
@@ -80,7 +84,9 @@ def find_crops(crops: Path) -> list[Path]:
             raise DinogenError(f"{image}: the crop is here as {by_key[image.stem].name} too; remove one of them")
         by_key[image.stem] = image
     if not by_key:
-        raise UsageError(f"{crops}: no crops here; make some with dinogen crop --output {crops}")
+        raise UsageError(
+            f"{crops}: no crops here; make some: {command_line('crop', input='data/photos', output=crops)}"
+        )
     return [by_key[key] for key in sorted(by_key)]
 
 

@@ -2,17 +2,19 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dinogen.data.schema import PHOTO_SUFFIXES
 from dinogen.errors import DinogenError, UsageError
 from shards.archives import ARCHIVES, PACKED, Member, list_archive, read_member
 from shards.decode import Rejected
 from shards.hub import MAX_BYTES, cached_rows, is_hub, read_rows
 from shards.remote import fetch, is_address, list_remote, public_address
 
-COMPANIONS = {".txt", ".csv", ".json", ".jsonl"}  # captions and licences that lie beside photos
+COMPANIONS = {".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".xmp", ".yaml", ".yml", ".md", ".html", ".parquet",
+              ".db", ".ini"}  # fmt: skip  # captions, licences and notes that lie beside photos
 LISTS = {".txt", ".lst", ".list"}
 
 
@@ -206,8 +208,10 @@ def open_address(url: str, cache: Path) -> Iterator[Source]:
         except Rejected as rejected:
             raise DinogenError(f"{url}: {rejected.detail}; check the address and try again") from rejected
         return
-    for name, address, version in list_remote(url):
-        if Path(name).suffix.lower() not in COMPANIONS:
+    found = list(list_remote(url))
+    aside = side_files([name for name, _, _ in found])
+    for name, address, version in found:
+        if name not in aside:
             yield RemoteSource(name, address, str(cache), version)
 
 
@@ -231,6 +235,20 @@ def walk(folder: Path) -> Iterator[Path]:
             continue
         seen.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        aside = side_files(files)
         for name in files:
-            if not name.startswith(".") and Path(name).suffix.lower() not in COMPANIONS:
+            if not name.startswith(".") and name not in aside:
                 yield Path(root, name)
+
+
+def side_files(names: Sequence[str]) -> set[str]:
+    """Those of some files' names that are no photos but lie beside them: by suffix, or as photo.npy beside photo.jpg."""
+    photos = {name for name in names if os.path.splitext(name)[1].lower() in PHOTO_SUFFIXES}
+    named = photos | {os.path.splitext(name)[0] for name in photos}  # photo.jpg.sha256 belongs to it, too
+    others = set(names) - photos
+    return {
+        name
+        for name in others
+        if (parts := os.path.splitext(name))[1].lower() in COMPANIONS
+        or (parts[1] and parts[0] in named and parts[1].lower() not in ARCHIVES)
+    }

@@ -210,3 +210,21 @@ def test_a_store_is_listed_and_read_through_the_cache(tmp_path):
 def test_a_store_that_cannot_be_listed_is_one_clear_line(tmp_path):
     with pytest.raises(DinogenError, match=r"file:///nowhere/at-all"):
         find_sources("file:///nowhere/at-all", tmp_path)
+
+
+def test_side_files_are_no_photos(tmp_path):
+    for name in (
+        "a.jpg",
+        "a.caption",
+        "a.jpg.sha256",
+        "a.npy",
+        "A.JPG",
+        "b.png",
+        "b.xmp",
+        "Thumbs.db",
+        "notes.md",
+        "c.gif",
+        "d",
+    ):
+        (tmp_path / name).write_bytes(b"x")
+    assert names(tmp_path, tmp_path) == ["A.JPG", "a.jpg", "b.png", "c.gif", "d"]

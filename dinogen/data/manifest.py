@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from dinogen.data.mistaken import steps_before
 from dinogen.data.schema import CROP_SIZE, CROP_SIZES, DEFAULT_SPLIT
 from dinogen.errors import DinogenError
 from dinogen.files import write_json
@@ -147,6 +148,8 @@ def read_manifest(data: Path) -> Manifest:
     try:
         payload = path.read_bytes()
     except OSError as error:
+        if not Path(data).is_dir():
+            raise DinogenError(f"{data}: no such folder; --data takes shards, as written by dinogen pack") from error
         reason = "packing did not finish; run dinogen pack again" if any(Path(data).glob("*.tar")) else "no shards here"
-        raise DinogenError(f"{data}: no {MANIFEST_NAME} ({reason})") from error
+        raise DinogenError(f"{data}: {steps_before(data, 'shards') or f'no {MANIFEST_NAME} ({reason})'}") from error
     return parse_manifest(payload, path)

@@ -15,7 +15,8 @@ from dinogen.errors import DinogenError
 CropSize = Literal[256, 512, 1024]  # pixels along one side of a crop; the same for all crops of a data set
 CROP_SIZE: CropSize = 256  # where nothing else is said
 CROP_SIZES: tuple[int, ...] = get_args(CropSize)
-IMAGE_SUFFIXES = ("jpg", "png")
+IMAGE_SUFFIXES = ("jpg", "png")  # of crops
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".heic", ".heif", ".avif"})
 RECORD_SUFFIX = "json"
 PYRAMID_SUFFIX = "pyramid.safetensors"
 

@@ -1,0 +1,20 @@
+"""What people are told to run: commands that work as printed, from the folder that they are in."""
+
+import shlex
+from pathlib import Path
+
+
+def command_line(verb: str, **flags: object) -> str:
+    """A command to run next, its values quoted for a shell; a list is several values, True none."""
+    words = ["dinogen", verb]
+    for key, value in flags.items():
+        values = value if isinstance(value, list | tuple) else [] if value is True else [value]
+        words += [f"--{key if '.' in key else key.replace('_', '-')}", *map(str, values)]
+    return shlex.join(words)
+
+
+def sibling(folder: str | Path, old: str, new: str) -> Path:
+    """Where the next step may write: beside `data/crops` it is `data/shards`, beside `data/mine` `data/mine-shards`."""
+    path = Path(folder) if Path(folder).name else Path(folder).resolve()
+    stem = path.name.removesuffix(old)
+    return path.with_name(stem + new if stem != path.name else f"{stem}-{new}")
