@@ -30,7 +30,7 @@ def work(args: Namespace) -> None:
 
     output = args.output or args.data / CARD_NAME
     write_card(args.data, output, args.contact)
-    say_done(f"{output}; add what only you know: who is in the pictures, and why you may use them")
+    say_done(output, remark="add what only you know, who is in the pictures and why you may use them")
 
 
 def main(argv: list[str] | None = None) -> int:

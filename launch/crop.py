@@ -1,6 +1,8 @@
 """`dinogen crop`: find faces in photos and cut aligned crops."""
 
 import sys
+from dataclasses import asdict
+from pathlib import Path
 
 from jsonargparse import Namespace
 
@@ -18,7 +20,7 @@ or changed is done. A photo.json beside photo.jpg may state its "licence" and "c
 
 
 def build_parser() -> CommandParser:
-    parser = CommandParser("crop", DESCRIPTION)
+    parser = CommandParser("crop", DESCRIPTION, epilog="Example: dinogen crop --input data/photos --output data/crops")
     parser.add_argument(
         "--input",
         type=str,
@@ -46,8 +48,10 @@ def work(args: Namespace) -> None:
 
     summary = crop_folder(args.input, args.output, options, workers=args.workers)
     say_done(
-        f"{args.output}: {summary}; see {args.output}/report.html",
+        args.output,
         command_line("pack", input=args.output, output=sibling(args.output, "crops", "shards")),
+        remark=f"{summary}; see {Path(args.output, 'report.html')}",
+        **asdict(summary),
     )
 
 

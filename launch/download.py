@@ -1,6 +1,7 @@
 """`dinogen download`: fetch photos, each with a record of where it came from."""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from jsonargparse import Namespace
@@ -11,8 +12,8 @@ from launch.command import CommandParser, run_command, say_done
 
 DESCRIPTION = """\
 Fetch photos into a folder: NAME.jpg, and NAME.json with its address, sha256, licence and consent, which dinogen crop
-carries along. Broken connections are taken up again; run the same command again after an interruption, and to try
-once more what could not be fetched: downloads.csv says what became of every address."""
+carries along. A broken connection is resumed. Run the same command again after an interruption, or to try once more
+what could not be fetched. downloads.csv says what became of every address."""
 
 
 def build_parser() -> CommandParser:
@@ -21,12 +22,12 @@ def build_parser() -> CommandParser:
         "--dataset",
         type=str,
         required=True,
-        help="samples (five portraits on Unsplash); a .txt with an address a line; a .csv with a "
-        "column address and perhaps licence, consent, caption; or a Hugging Face data set, "
-        "OWNER/NAME or datasets://OWNER/NAME?split=train",
+        help="photos to fetch: samples (five portraits on Unsplash); a .txt with an address on each line; a .csv with a "
+        "column address and perhaps licence, consent, caption; or a Hugging Face data set, OWNER/NAME or "
+        "datasets://OWNER/NAME?split=train",
     )
-    parser.add_argument("--output", type=str, required=True, help="folder for the photos, made if need be")
-    parser.add_argument("--workers", type=int, default=8, help="photos of a list to fetch at a time")
+    parser.add_argument("--output", type=str, required=True, help="folder for the photos; made if it is not there")
+    parser.add_argument("--workers", type=int, default=8, help="photos of a list to fetch at the same time")
     return parser
 
 
@@ -36,10 +37,8 @@ def work(args: Namespace) -> None:
     from shards.download import download
 
     summary = download(args.dataset, Path(args.output), args.workers)
-    say_done(
-        f"{args.output}: {summary}",
-        command_line("crop", input=args.output, output=sibling(args.output, "photos", "crops")),
-    )
+    crop = command_line("crop", input=args.output, output=sibling(args.output, "photos", "crops"))
+    say_done(args.output, crop, remark=str(summary), **asdict(summary))
 
 
 def main(argv: list[str] | None = None) -> int:

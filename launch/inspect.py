@@ -22,10 +22,10 @@ def build_parser() -> CommandParser:
         required=True,
         help="folder of shards, as written by dinogen pack, or its address (s3://, gs://, hf://, https://)",
     )
-    parser.add_argument("--output", type=str, default="inspect.png", help="the picture to write, a .png")
-    parser.add_argument("--count", type=int, default=8, help="samples in the picture")
-    parser.add_argument("--split", type=str, default="train", help="the split to draw from")
-    parser.add_argument("--seed", type=int, default=0, help="which samples")
+    parser.add_argument("--output", type=str, default="inspect.png", help="picture to write, a .png")
+    parser.add_argument("--count", type=int, default=8, help="number of samples in the picture")
+    parser.add_argument("--split", type=str, default="train", help="split to take them from")
+    parser.add_argument("--seed", type=int, default=0, help="which samples to take: a whole number")
     return parser
 
 

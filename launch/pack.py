@@ -17,12 +17,12 @@ A shard is a plain tar; manifest.json lists all shards with their sha256 and say
 crops and flags give the same bytes. Run the same command again after an interruption: whole shards are kept.
 On several GPUs: accelerate launch -m launch.pack FLAGS; each process writes shards of its own."""
 
-
 RENAMED = {"crops": "input"}
 
 
 def build_parser() -> CommandParser:
-    parser = CommandParser("pack", DESCRIPTION, renamed=RENAMED)
+    example = "Example: dinogen pack --input data/crops --output data/shards"
+    parser = CommandParser("pack", DESCRIPTION, example, RENAMED)
     parser.add_argument("--input", type=str, required=True, help="folder of crops, as written by dinogen crop")
     parser.add_argument("--output", type=str, required=True, help="folder for the shards; made if it is not there")
     add_options(parser, PackOptions)
@@ -43,8 +43,11 @@ def work(args: Namespace) -> None:
         return  # another rank finishes last, and says so
     splits = ", ".join(f"{count} {split}" for split, count in manifest.splits.items())
     say_done(
-        f"{args.output}: {len(manifest.shards)} shards ({splits})",
+        args.output,
         command_line("train", config="faces32", data=args.output, output="runs/faces"),
+        remark=f"{len(manifest.shards)} shards ({splits})",
+        shards=len(manifest.shards),
+        samples=manifest.samples,
     )
 
 

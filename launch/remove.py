@@ -9,20 +9,21 @@ from dinogen.advice import command_line
 from launch.command import CommandParser, run_command, say_done
 
 DESCRIPTION = """\
-Rewrite the shards that hold certain samples, and the manifest, without them; the old files are deleted. What is named
-must be there, or nothing is changed. Crop folders, copies of the shards and models trained before are not changed."""
+Rewrite the shards that hold certain samples, the manifest and the dataset card without them. The old files are
+deleted. What is named must be there, or nothing is changed. Crop folders, copies of the shards and models trained
+before are not changed. Example: dinogen remove --data data/shards --source IMG_2041.jpg"""
 
 
 def build_parser() -> CommandParser:
     parser = CommandParser("remove", DESCRIPTION)
     parser.add_argument("--data", type=str, required=True, help="folder of shards, as written by dinogen pack")
-    parser.add_argument("--key", type=str, nargs="+", default=[], help="keys of samples to remove")
+    parser.add_argument("--key", type=str, nargs="+", default=[], help="samples to remove, by their keys")
     parser.add_argument(
         "--source",
         type=str,
         nargs="+",
         default=[],
-        help="source pictures, by file name, sha256 or address, whose samples are all removed",
+        help="source pictures whose samples are all removed, by file name, sha256 or address",
     )
     return parser
 
@@ -32,8 +33,11 @@ def work(args: Namespace) -> None:
 
     removal = remove_samples(Path(args.data), args.key, args.source)
     say_done(
-        f"{args.data} without {len(removal.keys)} samples ({removal.manifest.samples} are left)",
+        args.data,
         command_line("verify", data=args.data),
+        remark=f"{len(removal.keys)} samples are gone, {removal.manifest.samples} are left",
+        removed=len(removal.keys),
+        samples=removal.manifest.samples,
     )
 
 

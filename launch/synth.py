@@ -14,18 +14,20 @@ def build_parser() -> CommandParser:
         "synth",
         "Draw portraits of people who do not exist: 512×512 JPEGs in OUTPUT, and captions.csv with a sentence, the "
         "traits and the true pupil positions of each.",
-        epilog="The same seed always draws the same people. Run again, it draws only what is missing; a larger --count "
-        "goes on where the last run ended.",
+        epilog="The same seed always draws the same people. Run again, it draws only what is missing; with a larger "
+        "--count it continues where the last run ended. Example: dinogen synth --output data/photos",
     )
-    parser.add_argument("--count", type=int, default=500, help="how many portraits to draw")
+    parser.add_argument("--count", type=int, default=500, help="number of portraits to draw")
     parser.add_argument("--output", type=Path, required=True, help="folder for the portraits; made if it is not there")
-    parser.add_argument("--seed", type=int, default=0, help="which people to draw: any whole number from 0 upwards")
+    parser.add_argument("--seed", type=int, default=0, help="which people to draw: a whole number, 0 or above")
     parser.add_argument(
         "--studio",
         action="store_true",
-        help="plain light walls, soft light, frontal faces made up for the stage: quicker to learn",
+        help="draw plain light walls, soft light and frontal faces made up for the stage: quicker to learn",
     )
-    parser.add_argument("--workers", type=int | None, default=None, help="processes to draw with (default: all cores)")
+    parser.add_argument(
+        "--workers", type=int | None, default=None, help="processes to share the work. Default: one for each core"
+    )
     return parser
 
 
@@ -33,8 +35,8 @@ def work(args: Namespace) -> None:
     from shards.synth import synth_folder
 
     synth_folder(args.output, args.count, args.seed, args.workers, args.studio)
-    written = f"{args.count} portraits and captions.csv to {args.output}"
-    say_done(written, command_line("crop", input=args.output, output=sibling(args.output, "photos", "crops")))
+    crop = command_line("crop", input=args.output, output=sibling(args.output, "photos", "crops"))
+    say_done(args.output, crop, remark=f"{args.count} portraits and captions.csv", portraits=args.count)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,7 +6,7 @@ from jsonargparse import Namespace
 
 from dinogen.advice import command_line
 from dinogen.errors import DinogenError
-from launch.command import CommandParser, run_command
+from launch.command import CommandParser, run_command, say_done
 
 DESCRIPTION = """\
 Read every byte of a folder of shards: sha256 and sample count against the manifest, every record, every crop decoded,
@@ -19,8 +19,8 @@ def build_parser() -> CommandParser:
         "--data",
         type=str,
         required=True,
-        help="folder of shards, as written by dinogen pack, or its address (s3://, gs://, hf://, "
-        "https://), from which every shard is fetched anew and none is kept",
+        help="folder of shards, as written by dinogen pack, or its address (s3://, gs://, hf://, https://). From an "
+        "address every shard is fetched anew and none is kept",
     )
     return parser
 
@@ -35,8 +35,14 @@ def work(args: Namespace) -> None:
     if problems:
         raise DinogenError(f"{args.data}: {len(problems)} things are wrong; restore these shards or pack again")
     manifest = open_folder(args.data).manifest()
-    what = f"Verified {args.data}: {manifest.samples} samples in {len(manifest.shards)} shards are whole."
-    print(f"{what} Next: {command_line('inspect', data=args.data, output='inspect.png')}")
+    say_done(
+        args.data,
+        command_line("inspect", data=args.data, output="inspect.png"),
+        did="Verified",
+        remark=f"{manifest.samples} samples in {len(manifest.shards)} shards are whole",
+        samples=manifest.samples,
+        shards=len(manifest.shards),
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -230,7 +230,7 @@ def test_what_is_known_of_a_picture_follows_it_into_shards_and_finds_it_for_remo
     assert first.source_sha256 == hashlib.sha256(photo(1)).hexdigest()
     assert b"hunter2" not in b"".join(path.read_bytes() for path in tmp_path.glob("*/*") if path.is_file())
     assert card.main(["--data", str(tmp_path / "shards")]) == 0
-    assert f"| {server} | 2 |" in (tmp_path / "shards" / "CARD.md").read_text()
+    assert f"| {server} | 2 |" in (tmp_path / "shards" / "README.md").read_text()
     removal = remove_samples(tmp_path / "shards", sources=[f"{server}/1.jpg"])
     assert len(removal.keys) == 1 and removal.manifest.samples == 1
 
