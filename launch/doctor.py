@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from jsonargparse import Namespace
 
 from dinogen.errors import DinogenError
-from launch.command import CommandParser, run_command
+from launch.command import CommandParser, run_command, say_done
 
 if TYPE_CHECKING:
     from dinogen.config import TeacherConfig
@@ -20,13 +20,14 @@ line begins with ok, warn (works, but badly) or fix (stops a run); ends with exi
 
 def build_parser() -> CommandParser:
     parser = CommandParser("doctor", DESCRIPTION)
-    parser.add_argument("--output", type=str, default="runs", help="folder for runs: 64 MB are written and removed")
-    parser.add_argument("--data", type=str, default=None, help="folder or address of shards: are all there?")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--output", type=str, default="runs", help="test the folder for runs: 64 MB are written and removed")
+    add("--data", type=str, default=None, help="examine these shards, a folder or an address: are all there?")
+    add(
         "--preset",
         type=str,
         default=None,
-        help="config of a run, such as configs/faces256.yaml: were the shards packed with its teacher? Needs --data",
+        help="compare the shards' teacher with that of a run: a preset's name, such as faces256, or a file. Needs --data",
     )
     return parser
 
@@ -65,7 +66,7 @@ def work(args: Namespace) -> None:
             to_fix += finding.verdict == "fix"
     if to_fix:
         raise DinogenError(f"{to_fix} to fix, see the lines that begin with fix")
-    print("This machine is fit to train. Next: dinogen train --help")
+    say_done("this machine", "dinogen train --help", did="Examined", remark="it is fit to train")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Train on this machine, alone or as one of several: turns environment variables into `accelerate launch`.
 #
-#   DATA=shards OUTPUT=runs/faces256 CONFIG=configs/faces256.yaml bash launch/node.sh --seed 1
+#   DATA=data/shards OUTPUT=runs/faces256 CONFIG=faces256 bash launch/node.sh --seed 1
 #
 #   DATA             the shards; required
 #   OUTPUT           the run's folder, which every machine must see; required
-#   CONFIG           a preset; without it the trainer's defaults
+#   CONFIG           a preset's name, or a file; without it the trainer's defaults
 #   NUM_PROCESSES    of all machines together; default: one for each GPU, one where there is none
 #   NUM_MACHINES     default 1; on more, run this on each of them with its own MACHINE_RANK
 #   MACHINE_RANK     0 to NUM_MACHINES - 1; default 0
@@ -14,7 +14,7 @@
 #   MIXED_PRECISION  bf16, fp16 or no; default: bf16 on GPUs, no elsewhere
 #
 # Arguments go to the trainer and win over CONFIG. SIGTERM, SIGUSR1 and Ctrl-C reach the trainer, which finishes its
-# step and saves: exit code 143. A second Ctrl-C leaves at once. Run the same command again to go on.
+# step and saves: exit code 143, of Ctrl-C 130. A second Ctrl-C leaves at once. Run the same command again to resume.
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 
@@ -27,9 +27,10 @@ require_whole_number() {
     [[ "${!1}" =~ ^[0-9]+$ ]] && [ "${!1}" -ge "$2" ] || fail "$1 '${!1}' must be a whole number, $2 at least"
 }
 
-[ -n "${DATA:-}" ] || fail "DATA is not set; give the folder of shards: DATA=shards"
+[ -n "${DATA:-}" ] || fail "DATA is not set; give the folder of shards: DATA=data/shards"
 [ -n "${OUTPUT:-}" ] || fail "OUTPUT is not set; give the run's folder: OUTPUT=runs/faces"
-[ -z "${CONFIG:-}" ] || [ -f "$CONFIG" ] || fail "CONFIG $CONFIG: no such file; the presets lie in configs/"
+[ -z "${CONFIG:-}" ] || [ -f "$CONFIG" ] || [ -f "$here/../configs/$CONFIG.yaml" ] ||
+    fail "CONFIG $CONFIG: no such file or preset; presets: $(basename -s .yaml "$here"/../configs/*.yaml | xargs)"
 command -v accelerate >/dev/null || source "$here/environment.sh"
 
 NUM_MACHINES="${NUM_MACHINES:-1}"
@@ -87,7 +88,7 @@ ask_to_stop() {
         exit 130
     fi
     [ -n "$asked" ] || saved_before="$(last_checkpoint)"
-    asked=yes
+    asked="$1"
 }
 
 # accelerate starts the trainers as its children. They are asked themselves, because it passes SIGTERM on only where
@@ -116,6 +117,7 @@ status=0
 wait "$launcher" || status=$?
 # accelerate turns every failure into exit code 1; a newer checkpoint tells a stop that was asked for from a failure.
 if [ -n "$asked" ] && [ "$status" -ne 0 ] && [ "$(last_checkpoint)" != "$saved_before" ]; then
+    [ "$asked" != INT ] || exit 130
     exit 143
 fi
 exit "$status"

@@ -203,7 +203,7 @@ def test_the_entry_point_and_the_preset_are_among_the_copied_files():
     assert arguments("ENTRYPOINT") == ['["/opt/dinogen/docker/entrypoint.sh"]']
     assert os.access(ENTRYPOINT, os.X_OK)
     preset = re.search(r"CONFIG=(\S+)", " ".join(arguments("ENV"))).group(1)
-    assert (ROOT / preset).is_file()
+    assert (ROOT / f"configs/{preset}.yaml").is_file()
 
 
 # ---- the health check

@@ -4,6 +4,7 @@ SLURM's own commands are stood in for by small scripts on PATH; the launchers, a
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -146,6 +147,7 @@ def test_two_processes_on_one_machine_finish_a_run(shards32, tmp_path):
         ({}, "--num_processes 1 --num_machines 1 --machine_rank 0"),
         ({"NUM_PROCESSES": 8}, "--num_processes 8 --num_machines 1"),
         ({"MIXED_PRECISION": "fp16"}, "--mixed_precision fp16"),
+        ({"CONFIG": "demo"}, "-m launch.train --config demo --data d --output o --seed 7"),
         ({"CONFIG": "configs/demo.yaml"}, "-m launch.train --config configs/demo.yaml --data d --output o --seed 7"),
         ({"CUDA_VISIBLE_DEVICES": "0,2"}, "--num_processes 2 --num_machines 1 --machine_rank 0 --mixed_precision bf16"),
         ({"CUDA_VISIBLE_DEVICES": ""}, "--num_processes 1 --num_machines 1 --machine_rank 0 --mixed_precision no"),
@@ -167,7 +169,7 @@ def test_environment_variables_become_accelerates_flags(tmp_path, variables, exp
     [
         ({"DATA": ""}, "DATA is not set"),
         ({"OUTPUT": ""}, "OUTPUT is not set"),
-        ({"CONFIG": "configs/none.yaml"}, "CONFIG configs/none.yaml: no such file"),
+        ({"CONFIG": "configs/none.yaml"}, "CONFIG configs/none.yaml: no such file or preset; presets: demo faces256"),
         ({"NUM_MACHINES": "two"}, "NUM_MACHINES 'two' must be a whole number"),
         ({"NUM_PROCESSES": 0}, "NUM_PROCESSES '0' must be a whole number, 1 at least"),
         ({"NUM_MACHINES": 2, "MACHINE_RANK": 2}, "MACHINE_RANK 2 must be below NUM_MACHINES 2"),
@@ -197,6 +199,18 @@ def test_a_second_interrupt_leaves_at_once_and_leaves_no_trainer_behind(tmp_path
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)  # until nobody holds the pipe any more: the trainer is gone too
     assert process.returncode == 130
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stop_that_saved_says_which_signal_asked(tmp_path, number, code):
+    """The trainer is stood in for: it waits for SIGTERM, and saves."""
+    (tmp_path / "trainer.py").write_text(WAIT_FOR_SIGTERM + SAVE)
+    executable(tmp_path / "accelerate", f"#!/usr/bin/env bash\n{sys.executable} {tmp_path}/trainer.py\nexit 1\n")
+    process = start(NODE, surroundings(tmp_path, DATA="d", OUTPUT=tmp_path / "run"))
+    assert process.stdout.readline() == "up\n"
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert process.returncode == code
 
 
 # ---- SLURM
@@ -323,5 +337,45 @@ def test_the_doctor_ends_with_1_when_something_is_to_be_fixed(tmp_path, capsys):
 
 
 def test_a_preset_without_shards_to_compare_is_refused(capsys):
-    assert doctor.main(["--preset", "configs/faces32.yaml"]) == 2
+    assert doctor.main(["--preset", "faces32"]) == 2
     assert "give --data too" in capsys.readouterr().err
+
+
+# ---- the environment
+
+# Stands in for Python: makes an environment whose python writes down what it is asked to do.
+PYTHON = """#!/usr/bin/env bash
+case "$1 $2" in
+"-m venv") mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && touch "$3/bin/activate" ;;
+"-m pip") printf "%s " "${@:3}" >>"$LOG"; echo >>"$LOG" ;;
+--version*) echo Python 3.11 ;;
+esac
+"""
+
+
+def set_up(folder: Path, **variables: object) -> tuple[list[str], str]:
+    """What pip is asked to do when launch/environment.sh makes an environment in `folder`, and what is said."""
+    (folder / "launch").mkdir(exist_ok=True)
+    for file in ("launch/environment.sh", "setup.cfg"):
+        shutil.copy(ROOT / file, folder / file)
+    log = folder / "log"
+    log.write_text("")
+    env = surroundings(PYTHON=executable(folder / "python", PYTHON), LOG=log, **variables)
+    done = run(["bash", "-c", f"source {folder}/launch/environment.sh dev"], env)
+    assert done.returncode == 0, done.stderr
+    return log.read_text().splitlines(), done.stdout
+
+
+def test_an_environment_is_made_once(tmp_path):
+    asked, said = set_up(tmp_path)
+    assert asked == [f"install --quiet --disable-pip-version-check -e {tmp_path}[dev] "]
+    assert "about 7 GB" in said
+    assert set_up(tmp_path) == ([], "")
+
+
+def test_torch_comes_from_the_index_that_is_named(tmp_path):
+    asked, said = set_up(tmp_path, DINOGEN_TORCH_INDEX="https://example.org/cpu")
+    assert len(asked) == 2 and "7 GB" not in said
+    flags = "install --quiet --disable-pip-version-check --index-url https://example.org/cpu"
+    assert re.fullmatch(rf"{flags} torch>=[\d.]+,<[\d.]+ torchvision>=[\d.]+,<[\d.]+ ", asked[0])
+    assert asked[1].endswith(f"-e {tmp_path}[dev] ")
