@@ -4,50 +4,14 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import Dinov2Config, Dinov2Model
 
 from dinogen.config import RunConfig
-from dinogen.files import atomic_folder
 
-# As published: width, layers, heads.
-ARCHITECTURES = {
-    "small": (384, 12, 6),
-    "base": (768, 12, 12),
-    "large": (1024, 24, 16),
-    "giant": (1536, 40, 24),
-}
-PUBLISHED_IMAGE_SIZE = 518  # of the position embeddings, which are interpolated to the input's
-SEED = 0
 WARM_UP = 3
 AUTOCAST = {"no": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def save_random_dinov2(name: str, folder: Path) -> Path:
-    """A DINOv2 of a published architecture with random weights, saved as a pretrained one would be.
-
-    Args:
-        name: small, base, large or giant.
-        folder: where; left alone if it is there already.
-    """
-    if not folder.exists():
-        torch.manual_seed(SEED)
-        model = Dinov2Model(architecture(name))
-        with atomic_folder(folder) as temporary:
-            model.save_pretrained(temporary)
-    return folder
-
-
-def architecture(name: str) -> Dinov2Config:
-    """The configuration of one of `ARCHITECTURES`."""
-    width, layers, heads = ARCHITECTURES[name]
-    return Dinov2Config(
-        hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, patch_size=14,
-        image_size=PUBLISHED_IMAGE_SIZE, use_swiglu_ffn=name == "giant",
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -200,7 +200,7 @@ def write_and_sync(path: Path) -> None:
 
 def examine_data(data: str, teacher: TeacherConfig | None) -> Iterator[Finding]:
     """Whether the shards are all there, and hold what `teacher` sees. Contents are left to `dinogen verify`."""
-    from dinogen.teacher import make_teacher  # takes seconds to import, which the processes above do not need
+    from dinogen.teachers import make_teacher  # takes seconds to import, which the processes above do not need
 
     try:
         folder = open_folder(data)

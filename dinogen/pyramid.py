@@ -6,13 +6,14 @@ A pyramid is a dict of tensors for a batch of N images:
     l{k}_{g}x{g}   [N, C, g, g]   patch embeddings after layer k (counted from 1), averaged down to g×g
     rgb_{g}x{g}    [N, 6, g, g]   mean and standard deviation of red, green, blue in each cell, for values in [-1, 1]
 
-The colour maps are there because the last layers of a DINOv2 hardly see colour.
+The colour maps are there because a DINO's last layers hardly see colour.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -56,27 +57,25 @@ class PyramidSpec:
     def __post_init__(self) -> None:
         if self.input_size % self.patch_size:
             raise UsageError(
-                f"teacher.input_size {self.input_size} is no multiple of the teacher's patch size {self.patch_size}; "
+                f"--input-size {self.input_size} must be a multiple of the teacher's patch size {self.patch_size}; "
                 f"take {max(1, round(self.input_size / self.patch_size)) * self.patch_size}"
             )
         if not self.levels or list(self.levels) != sorted(set(self.levels)) or not 1 <= self.levels[0] <= COARSE_LIMIT:
             raise UsageError(
-                f"teacher.levels {list(self.levels)} must be distinct, go from coarse to fine and begin at or below "
+                f"--levels {spaced(self.levels)} must be distinct, go from coarse to fine and begin at or below "
                 f"{COARSE_LIMIT}"
             )
         for level in self.levels:
             if self.grid % level or self.levels[-1] % level:
                 possible = [g for g in range(1, self.grid + 1) if self.grid % g == 0]
                 raise UsageError(
-                    f"teacher.levels: {level} does not divide the teacher's {self.grid}×{self.grid} grid and the "
+                    f"--levels: {level} does not divide the teacher's {self.grid}×{self.grid} grid and the "
                     f"finest level {self.levels[-1]}; take from {possible}"
                 )
         if not self.layers or list(self.layers) != sorted(set(self.layers)):
-            raise UsageError(f"teacher.layers {list(self.layers)} must be distinct and ascending")
+            raise UsageError(f"--layers {spaced(self.layers)} must be distinct and ascending")
         if not set(self.fine_layers) <= set(self.layers):
-            raise UsageError(
-                f"teacher.fine_layers {list(self.fine_layers)} must be among the layers {list(self.layers)}"
-            )
+            raise UsageError(f"--fine-layers {spaced(self.fine_layers)} must be among --layers {spaced(self.layers)}")
 
     @property
     def grid(self) -> int:
@@ -91,9 +90,11 @@ class PyramidSpec:
 
     def describe(self) -> str:
         """One line for messages: 'tiny (1a2b…) at 32 px, layers 1 2 3, levels 1 2 4 8'."""
-        layers, levels = " ".join(map(str, self.layers)), " ".join(map(str, self.levels))
-        fine = f" (above {COARSE_LIMIT}: layers {' '.join(map(str, self.fine_layers))})" if self.fine_layers else ""
-        return f"{self.teacher} ({self.teacher_sha256}) at {self.input_size} px, layers {layers}, levels {levels}{fine}"
+        fine = f" (above {COARSE_LIMIT}: layers {spaced(self.fine_layers)})" if self.fine_layers else ""
+        return (
+            f"{self.teacher} ({self.teacher_sha256}) at {self.input_size} px, layers {spaced(self.layers)}, "
+            f"levels {spaced(self.levels)}{fine}"
+        )
 
     def levels_of(self, layer: int) -> tuple[int, ...]:
         """The levels that a layer's maps come in, from coarse to fine."""
@@ -125,7 +126,13 @@ class PyramidSpec:
     @classmethod
     def from_dict(cls, values: Mapping) -> "PyramidSpec":
         """Rebuild a spec from `to_dict`'s result, as found in a manifest."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        fields: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+        return cls(**fields)
+
+
+def spaced(numbers: Iterable[int]) -> str:
+    """Numbers as a flag takes them."""
+    return " ".join(map(str, numbers))
 
 
 def level_name(layer: int, g: int) -> str:

@@ -124,7 +124,7 @@ def draw_crops(output: Path, count: int) -> Path:
 
 def config_of(case: Case, args: Namespace, crops: Path) -> "RunConfig":
     """The run that is measured; its teacher and its shards are made where they are not there yet."""
-    from dinogen.bench import save_random_dinov2
+    from dinogen.teachers.dinov2 import save_random_dinov2
     from launch import train
     from shards.options import PackOptions
     from shards.pack import pack_folder

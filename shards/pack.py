@@ -18,7 +18,7 @@ from dinogen.errors import DinogenError
 from dinogen.files import make_output_folder
 from dinogen.progress import progress_bar
 from dinogen.pyramid import Pyramid
-from dinogen.teacher import Teacher, make_teacher
+from dinogen.teachers import Teacher, make_teacher
 from shards.captions import read_captions
 from shards.options import PackOptions
 from shards.plan import Crop, InputDigest, Item, ShardPlan, crop_size_of, plan_shards, read_crop

@@ -15,7 +15,7 @@ from dinogen.config import AdversaryConfig
 from dinogen.networks.augment import DRAWS, augment
 from dinogen.networks.head import Heads, gradient_penalty, heads_loss
 from dinogen.pyramid import PyramidSpec
-from dinogen.teacher import make_teacher
+from dinogen.teachers import make_teacher
 from dinogen.train.adversary import Adversary
 from helpers.equal_heads import train_heads
 from helpers.training import complaint, flags, newest

@@ -7,7 +7,8 @@ import pytest
 import torch
 from transformers import AutoModel, Dinov2Config, Dinov2Model
 
-from dinogen.bench import architecture, count_flop, matrix_flops, measure, save_random_dinov2
+from dinogen.bench import count_flop, matrix_flops, measure
+from dinogen.teachers.dinov2 import architecture, save_random_dinov2
 from helpers.crop_folder import make_crops
 from helpers.training import OF_OLD
 from launch.cli import main

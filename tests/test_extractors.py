@@ -13,7 +13,7 @@ from dinogen.evaluate.extractors import ClipFeatures, InceptionFeatures
 from dinogen.evaluate.judge import Judges, judge
 from dinogen.evaluate.signal import find_teacher, look, training_signal
 from dinogen.images import to_float
-from dinogen.teacher import make_teacher
+from dinogen.teachers import make_teacher
 from helpers.drawn_face import draw_faces, save_faces
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -156,8 +156,8 @@ def test_a_teacher_out_of_reach_is_noted_unless_it_was_asked_for(shards32, tmp_p
     manifest = (shards32 / "manifest.json").read_text()
     (tmp_path / "manifest.json").write_text(manifest.replace('"tiny"', '"./gone"'))
     assert find_teacher("auto", tmp_path) is None
-    assert "without the training signal: ./gone: no config.json here" in capsys.readouterr().err
-    with pytest.raises(DinogenError, match="no config.json here"):
+    assert "without the training signal: ./gone: no teacher here" in capsys.readouterr().err
+    with pytest.raises(DinogenError, match="./gone: no teacher here.*; pass --teacher DIR"):
         find_teacher("./gone", tmp_path)
 
 

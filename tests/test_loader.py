@@ -17,7 +17,7 @@ from dinogen.data.manifest import read_manifest
 from dinogen.data.order import SampleOrder
 from dinogen.data.shard import Shard
 from dinogen.errors import DinogenError, UsageError
-from dinogen.teacher import make_teacher
+from dinogen.teachers import make_teacher
 from helpers.crop_folder import draw_crop, make_crops
 from shards.options import PackOptions
 from shards.pack import pack_folder

@@ -25,7 +25,7 @@ from dinogen.data.loader import ShardLoader
 from dinogen.data.manifest import Manifest, read_manifest
 from dinogen.data.shard import Shard
 from dinogen.errors import DinogenError
-from dinogen.teacher import Teacher, make_teacher
+from dinogen.teachers import Teacher, make_teacher
 from helpers.crop_folder import make_crops
 from launch.pack import main
 from shards.options import PackOptions

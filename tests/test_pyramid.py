@@ -67,12 +67,12 @@ def test_a_spec_survives_json():
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"levels": (3, 6)}, "teacher.levels: 3 does not divide"),
+        ({"levels": (3, 6)}, "--levels: 3 does not divide"),
         ({"levels": (16,)}, "begin at or below 8"),
         ({"levels": (8, 4)}, "coarse to fine"),
-        ({"input_size": 30}, "teacher.input_size 30"),
+        ({"input_size": 30}, "--input-size 30"),
         ({"layers": (3, 1)}, "ascending"),
-        ({"fine_layers": (2,)}, "teacher.fine_layers"),
+        ({"fine_layers": (2,)}, "--fine-layers 2 must be among --layers 1 3"),
     ],
 )
 def test_impossible_specs_are_refused_by_name(change, named):

@@ -16,7 +16,7 @@ from dinogen.images import to_float
 from dinogen.networks import Generator
 from dinogen.sample import sample_images
 from dinogen.schedule import Stage
-from dinogen.teacher import make_teacher
+from dinogen.teachers import make_teacher
 from dinogen.train.judge import RunJudge
 from helpers.training import complaint, flags
 from launch.train import main

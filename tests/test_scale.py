@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from dinogen.data.loader import ShardLoader
-from dinogen.teacher import make_teacher
+from dinogen.teachers import make_teacher
 from helpers.crop_folder import make_crops
 from shards.crop import crop_folder
 from shards.pack import pack_folder

@@ -1,15 +1,27 @@
 """The frozen teacher: what it hands out, that it stays frozen, and how it is loaded without a network."""
 
+import dataclasses
+import json
 import subprocess
 import sys
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
-from transformers import Dinov2Config, Dinov2Model, Dinov2WithRegistersConfig, Dinov2WithRegistersModel
+from torch.utils.checkpoint import checkpoint
+from transformers import (
+    Dinov2Config,
+    Dinov2Model,
+    Dinov2WithRegistersConfig,
+    Dinov2WithRegistersModel,
+    DINOv3ViTConfig,
+    DINOv3ViTModel,
+)
 
 from dinogen.errors import DinogenError, UsageError
-from dinogen.pyramid import complete
-from dinogen.teacher import make_teacher
+from dinogen.pyramid import PyramidSpec, complete, pool
+from dinogen.teachers import FAMILIES, Backbone, Teacher, make_teacher, teacher_of, wants_sharding
 
 
 @pytest.fixture(scope="module")
@@ -44,51 +56,187 @@ def test_it_cannot_leave_eval_mode(tiny):
 
 
 def test_tiny_is_the_same_in_every_process_and_says_what_it_is(tiny):
-    code = "from dinogen.teacher import make_teacher; import torch; torch.manual_seed(7); print(make_teacher('tiny').spec.teacher_sha256)"
+    code = "import torch; torch.manual_seed(7); from dinogen.teachers import make_teacher; "
+    code += "print(make_teacher('tiny').spec.teacher_sha256)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == tiny.spec.teacher_sha256
     assert "knows nothing about faces" in run.stderr
 
 
+def test_shards_that_tiny_packed_long_ago_stay_valid(tiny):
+    assert (tiny.spec.teacher_sha256, tiny.spec.fingerprint) == ("fff25d876406001c", "37d879a6748bad8c")
+
+
 def test_tiny_at_64_pixels_has_a_finer_grid():
     spec = make_teacher("tiny", input_size=64).spec
     assert (spec.grid, spec.levels, spec.fine_layers) == (16, (1, 2, 4, 8, 16), (3,))
-    with pytest.raises(UsageError, match="teacher.input_size 48: the tiny teacher takes 32 or 64"):
+    with pytest.raises(UsageError, match="--input-size 48: the tiny teacher takes 32 or 64"):
         make_teacher("tiny", input_size=48)
 
 
-@pytest.mark.parametrize("registers", [0, 4])
-def test_a_saved_dinov2_opens_from_its_folder(tmp_path, registers):
-    sizes = {"hidden_size": 32, "num_hidden_layers": 6, "num_attention_heads": 2, "image_size": 518, "patch_size": 14}
-    if registers:
-        model = Dinov2WithRegistersModel(Dinov2WithRegistersConfig(**sizes, num_register_tokens=registers))
-    else:
-        model = Dinov2Model(Dinov2Config(**sizes))
-    model.eval().save_pretrained(tmp_path / "dino")
-    teacher = make_teacher(str(tmp_path / "dino"))
-    assert teacher.spec.layers == (2, 3, 4, 6) and teacher.spec.grid == 16
-    images = torch.rand(1, 3, 224, 224) * 2 - 1
+def small_model(kind):
+    """A real model of a family, narrow, with random weights."""
+    torch.manual_seed(1)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 6, "num_attention_heads": 2}
+    if kind == "dinov3":
+        config = DINOv3ViTConfig(**sizes, intermediate_size=64, num_register_tokens=4, use_gated_mlp=True)
+        return DINOv3ViTModel(config).eval()
+    if kind == "registers":
+        config = Dinov2WithRegistersConfig(**sizes, image_size=518, patch_size=14, num_register_tokens=4)
+        return Dinov2WithRegistersModel(config).eval()
+    return Dinov2Model(Dinov2Config(**sizes, image_size=518, patch_size=14)).eval()
+
+
+@pytest.fixture(params=["dinov2", "registers", "dinov3"])
+def saved(request, tmp_path):
+    """A saved model of each family: its folder, the model itself and its number of tokens before the patches."""
+    model = small_model(request.param)
+    model.save_pretrained(tmp_path / "dino")
+    return tmp_path / "dino", model, 1 if request.param == "dinov2" else 5
+
+
+def test_a_saved_dino_opens_from_its_folder_and_sees_16_by_16_patches(saved):
+    folder, model, prefix = saved
+    teacher = make_teacher(str(folder))
+    spec = teacher.spec
+    assert spec.layers == (2, 3, 4, 6) and spec.grid == 16 and spec.levels == (1, 2, 4, 8, 16)
+    assert len(teacher.blocks) == 6 and spec.patch_size == model.config.patch_size
+    images = torch.rand(1, 3, spec.input_size, spec.input_size) * 2 - 1
     pyramid = teacher(images)
     with torch.no_grad():
         tokens = model((((images + 1) / 2) - teacher.mean) / teacher.std).last_hidden_state
     torch.testing.assert_close(pyramid["cls"], tokens[:, 0])
-    patches = tokens[:, 1 + registers :].transpose(1, 2).unflatten(2, (16, 16))
+    patches = tokens[:, prefix:].transpose(1, 2).unflatten(2, (16, 16))
     torch.testing.assert_close(pyramid["l6_16x16"], patches)
 
 
+def test_a_middle_layer_is_what_its_block_puts_out_normalised(saved):
+    folder, _, prefix = saved
+    teacher = make_teacher(str(folder), layers=[3], levels=[8])
+    outputs = []
+    teacher.blocks[2].register_forward_hook(lambda block, inputs, output: outputs.append(output))
+    pyramid = teacher(torch.rand(2, 3, 64, 64) * 2 - 1)
+    tokens = outputs[0] if isinstance(outputs[0], torch.Tensor) else outputs[0][0]
+    patches = torch.nn.functional.layer_norm(tokens[:, prefix:], (32,))
+    torch.testing.assert_close(pyramid["l3_8x8"], pool(patches.transpose(1, 2).unflatten(2, (16, 16)), 8))
+
+
+def test_recomputed_blocks_give_the_same_gradient(saved):
+    folder, _, _ = saved
+    gradients = []
+    for recompute in (False, True):
+        teacher = make_teacher(str(folder), input_size=2 * saved[1].config.patch_size)
+        for block in teacher.blocks if recompute else []:
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        images = torch.linspace(-1, 1, 3 * 32 * 32).view(1, 3, 32, 32).requires_grad_()
+        sum(level.square().sum() for level in teacher(images).values()).backward()
+        gradients.append(images.grad)
+    assert gradients[0].abs().sum() > 0
+    torch.testing.assert_close(*gradients)
+
+
+def test_weights_in_bf16_see_nearly_the_same(saved):
+    folder, _, _ = saved
+    teacher = make_teacher(str(folder), levels=[1])
+    images = torch.rand(2, 3, 64, 64) * 2 - 1
+    exact = teacher(images)["l6_1x1"]
+    teacher.cast_weights(torch.bfloat16)
+    assert {parameter.dtype for parameter in teacher.parameters()} == {torch.bfloat16}
+    assert {buffer.dtype for buffer in teacher.buffers()} == {torch.float32}, "rotary frequencies stay exact"
+    assert (teacher(images)["l6_1x1"] - exact).norm() < 0.03 * exact.norm()
+
+
+def test_from_large_teachers_on_several_ranks_share_the_weights(tiny):
+    large = Teacher(tiny.backbone, dataclasses.replace(tiny.spec, width=1024))
+    assert [wants_sharding(teacher, "auto", 2) for teacher in (tiny, large)] == [False, True]
+    assert [wants_sharding(tiny, mode, 2) for mode in ("fsdp", "none")] == [True, False]
+    assert not wants_sharding(large, "fsdp", 1), "one rank has nobody to share with"
+
+
+class MeanColour(Backbone):
+    """A toy: its one block passes on each patch's normalised mean colour."""
+
+    def __init__(self, patch_size):
+        super().__init__()
+        self.patch_size, self.width = patch_size, 3
+        self.block = torch.nn.Linear(3, 3, bias=False)
+        torch.nn.init.eye_(self.block.weight)
+
+    @classmethod
+    def load(cls, source):
+        return cls(json.loads((Path(source) / "config.json").read_text())["patch_size"])
+
+    @property
+    def blocks(self):
+        return [self.block]
+
+    def look(self, pixels, layers):
+        means = torch.nn.functional.avg_pool2d(pixels, self.patch_size)
+        tokens = self.block(means.flatten(2).transpose(1, 2))
+        return {layer: tokens for layer in layers}, tokens.mean(1)
+
+
+def test_a_new_family_is_one_class_and_one_entry(tmp_path, monkeypatch):
+    (tmp_path / "config.json").write_text('{"model_type": "mean_colour", "patch_size": 2}')
+    with pytest.raises(DinogenError, match="is a mean_colour; take a model of one of these types: dinov2, "):
+        make_teacher(str(tmp_path))
+    monkeypatch.setitem(FAMILIES, "mean_colour", MeanColour)
+    teacher = make_teacher(str(tmp_path))
+    assert teacher.spec.input_size == 32 and teacher.spec.layers == (1,)
+    images = torch.rand(2, 3, 32, 32) * 2 - 1
+    pyramid = teacher(images)
+    assert {name: tuple(level.shape[1:]) for name, level in pyramid.items()} == teacher.spec.shapes()
+    torch.testing.assert_close(
+        pyramid["l1_4x4"] * teacher.std + teacher.mean, (pyramid["rgb_4x4"][:, :3] + 1) / 2, rtol=1e-4, atol=1e-5
+    )
+    assert teacher_of(teacher.spec)(images).keys() == pyramid.keys()
+
+
+# From the shards' manifest
+
+
+def test_the_spec_finds_the_teacher_again(saved, tmp_path):
+    folder, _, _ = saved
+    packed = make_teacher(str(folder), input_size=saved[1].config.patch_size * 4, layers=[2, 6])
+    images = torch.rand(1, 3, 64, 64) * 2 - 1
+    spec = PyramidSpec.from_dict(json.loads(json.dumps(packed.spec.to_dict())))
+    torch.testing.assert_close(teacher_of(spec)(images), packed(images), rtol=0, atol=0)
+    folder.rename(tmp_path / "moved")
+    with pytest.raises(DinogenError, match=r"dino: no teacher here \(no config.json\); pass --teacher.path DIR"):
+        teacher_of(spec)
+    again = teacher_of(spec, str(tmp_path / "moved"))
+    torch.testing.assert_close(again(images), packed(images), rtol=0, atol=0)
+    assert again.spec == spec, "the name stays that of the shards"
+
+
+def test_the_tiny_teacher_is_found_at_any_size():
+    for size in (32, 64):
+        spec = make_teacher("tiny", input_size=size).spec
+        assert teacher_of(spec).spec == spec
+
+
+def test_other_weights_than_the_shards_were_packed_with_are_refused(tiny, tmp_path):
+    small_model("dinov2").save_pretrained(tmp_path)
+    with pytest.raises(DinogenError, match=f"has other weights.*{tiny.spec.teacher_sha256}.*pass --teacher.path DIR"):
+        teacher_of(tiny.spec, str(tmp_path))
+
+
+def test_a_shards_teacher_on_a_hub_out_of_reach_asks_for_a_local_copy(tiny):
+    spec = dataclasses.replace(tiny.spec, teacher="nobody/nothing")
+    with pytest.raises(DinogenError, match="'nobody/nothing' could not be loaded .*; pass --teacher.path DIR"):
+        teacher_of(spec)
+
+
+# What is refused
+
+
 def test_a_folder_without_a_model_is_one_plain_line(tmp_path):
-    with pytest.raises(DinogenError, match="no config.json here"):
+    with pytest.raises(DinogenError, match=r"no teacher here \(no config.json\); --teacher takes 'tiny'"):
         make_teacher(str(tmp_path))
 
 
-def test_another_kind_of_model_is_refused(tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
-    with pytest.raises(DinogenError, match="is a vit; take a DINOv2"):
-        make_teacher(str(tmp_path))
-
-
-def test_a_hub_out_of_reach_says_what_to_do_offline(monkeypatch, tmp_path):
-    code = "from dinogen.teacher import make_teacher; make_teacher('facebook/dinov2-base')"
+def test_a_hub_out_of_reach_says_what_to_do_offline(tmp_path):
+    code = "from dinogen.teachers import make_teacher; make_teacher('facebook/dinov2-base')"
     environment = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     last = run.stderr.strip().splitlines()[-1]
@@ -96,7 +244,7 @@ def test_a_hub_out_of_reach_says_what_to_do_offline(monkeypatch, tmp_path):
 
 
 def test_layers_that_do_not_exist_are_refused():
-    with pytest.raises(UsageError, match=r"teacher.layers \[4\]: 'tiny' has layers 1 to 3"):
+    with pytest.raises(UsageError, match="--layers 4: 'tiny' has layers 1 to 3"):
         make_teacher("tiny", layers=[4])
 
 

@@ -217,7 +217,7 @@ def test_two_ranks_train_and_end_with_equal_weights(shards32, tmp_path):
         (["--total_kimg=3"], 2, "did you mean 'train.total_kimg'?"),
         (["--train.total_kimg=soon"], 2, "train.total_kimg"),
         (["--objective.name=gan"], 2, "objective.name"),
-        (["--teacher.levels=[3]"], 2, "teacher.levels: 3 does not divide"),
+        (["--teacher.levels=[3]"], 2, "--levels: 3 does not divide"),
         (["--teacher.input_size=64"], 1, "input_size"),
         (["--teacher.name=./nowhere"], 1, "./nowhere"),
         (["--train.batch_size=1"], 2, "batch of 1"),

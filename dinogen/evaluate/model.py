@@ -24,7 +24,7 @@ from dinogen.images import save_png
 from dinogen.networks import Generator
 from dinogen.opening import choose_device, load_generator
 from dinogen.sample import sample_images
-from dinogen.teacher import Teacher
+from dinogen.teachers import Teacher
 
 NEAREST_AMONG = 5_000  # reals searched for the nearest to each sample, at most
 

@@ -16,7 +16,7 @@ from dinogen.images import to_float
 from dinogen.objectives.sinkhorn import SinkhornDrift
 from dinogen.progress import progress_bar
 from dinogen.pyramid import Pyramid
-from dinogen.teacher import Teacher, make_teacher
+from dinogen.teachers import Teacher, make_teacher, teacher_of
 
 BATCH_SIZE = 32
 DRIFT_IMAGES = 64  # a set: about a batch of training, and big teachers' pyramids fit into memory
@@ -28,27 +28,27 @@ def find_teacher(name: str, reference: Path, device: torch.device | str = "cpu")
     """The teacher whose view is reported.
 
     Args:
-        name: `none`; `auto` for the one that the reference was packed with, None where it is no folder of shards or
-            that teacher is out of reach; or a name as in `make_teacher`.
+        name: `none`; `auto` for the one that the reference was packed with, None where the reference is a folder of
+            crops or that teacher is out of reach; or a copy's folder. For crops a name as in `make_teacher`.
         reference: the real images.
         device: where it shall lie.
 
     Raises:
-        UsageError, DinogenError: a teacher that was asked for by name cannot be had.
+        UsageError, DinogenError: a teacher that was asked for is not there, or is not the one that packed the shards.
     """
-    if name == "none" or name == "auto" and not (reference / MANIFEST_NAME).is_file():
+    packed = (reference / MANIFEST_NAME).is_file()
+    if name == "none" or name == "auto" and not packed:
         return None
-    if name != "auto":
+    if not packed:
         return make_teacher(name).to(device)
-    spec = read_manifest(reference).spec
     try:
-        teacher = make_teacher(
-            spec.teacher, spec.input_size, list(spec.layers), list(spec.levels), list(spec.fine_layers)
-        )
+        path = None if name == "auto" else name
+        return teacher_of(read_manifest(reference).spec, path, flag="--teacher").to(device)
     except DinogenError as error:
+        if name != "auto":
+            raise
         print(f"The report goes without the training signal: {error}", file=sys.stderr)
         return None
-    return teacher.to(device)
 
 
 def training_signal(samples: Tensor, reference: Tensor, others: Tensor, teacher: Teacher) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def look(images: Tensor, teacher: Teacher, seen: Any = lambda count: None) -> tu
     tokens: list[Tensor] = []
     pyramids: list[Pyramid] = []
     for batch in images.split(BATCH_SIZE):
-        pyramid = teacher(to_float(batch.to(teacher.mean.device)))
+        pyramid = teacher(to_float(batch.to(teacher.device)))
         tokens.append(pyramid["cls"].double().cpu())
         if sum(len(some["cls"]) for some in pyramids) < DRIFT_IMAGES:
             pyramids.append(pyramid)

@@ -15,7 +15,7 @@ from dinogen.config import ObjectiveConfig, RunConfig, TrainConfig
 from dinogen.errors import UsageError
 from dinogen.networks import Generator
 from dinogen.schedule import batch_sizes_at
-from dinogen.teacher import Teacher, make_teacher, shard_teacher, wants_sharding
+from dinogen.teachers import Teacher, make_teacher, shard_teacher, wants_sharding
 
 # The last resort: an exchange that nobody ends. The watchdog comes first, and names the rank.
 PROCESS_GROUP_TIMEOUT = timedelta(minutes=12)
@@ -64,16 +64,16 @@ def build_teacher(config: RunConfig, accelerator: Accelerator) -> Teacher:
     settings = config.teacher
     teacher = make_teacher(**settings.of_spec())
     if settings.dtype == "bf16" or (settings.dtype == "auto" and prefers_bf16(accelerator)):
-        teacher.model.to(torch.bfloat16)
+        teacher.cast_weights(torch.bfloat16)
     teacher.to(accelerator.device)
-    for layer in teacher.model.encoder.layer:
+    for block in teacher.blocks:
         # Not the whole model: its hooks, which collect the layers' outputs, cannot be compiled.
         if config.train.compile:
-            layer.forward = compiled(layer.forward)
+            block.forward = compiled(block.forward)
         if settings.activation_checkpointing:
-            layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)
     ranks = accelerator.num_processes
-    if wants_sharding(teacher, settings.shard, ranks) and ranks > 1:
+    if wants_sharding(teacher, settings.shard, ranks):
         shard_teacher(teacher, init_device_mesh(accelerator.device.type, (ranks,)))
     return teacher
 

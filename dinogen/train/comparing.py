@@ -11,7 +11,7 @@ from dinogen.images import to_float
 from dinogen.objectives import ObjectiveResult, make_objective
 from dinogen.pyramid import Pyramid, complete
 from dinogen.schedule import Stage, batch_sizes_at
-from dinogen.teacher import Teacher
+from dinogen.teachers import Teacher
 from dinogen.train.health import StepChecks
 from dinogen.train.late import LatePhases
 

@@ -83,7 +83,7 @@ def describe(trainer: "Trainer", forecast: Forecast) -> str:
 
 def networks(trainer: "Trainer") -> list[str]:
     """Parameters of the generator and the teacher."""
-    teacher = list(trainer.teacher.model.parameters())
+    teacher = list(trainer.teacher.parameters())
     whole = sum(parameter.numel() for parameter in teacher)
     here = sum(local_part(parameter).numel() for parameter in teacher)
     place = "whole on every process" if here == whole else f"{millions(here)} on each process"

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dinogen.config import AdversaryConfig
-from dinogen.teacher import make_teacher
+from dinogen.teachers import make_teacher
 from dinogen.train.adversary import Adversary
 
 STEPS = 3

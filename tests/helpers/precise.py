@@ -18,7 +18,7 @@ def main(data: str, output: str, result: str, *flags: str) -> None:
     parser = build_parser()
     config = make_config(parser, parser.parse_args([f"--data={data}", f"--output={output}", *COMMON, *flags]))
     trainer = Trainer(config)
-    found, types = {}, {"teacher": next(trainer.teacher.model.parameters()).dtype}
+    found, types = {}, {"teacher": next(trainer.teacher.parameters()).dtype}
 
     def keep(verdict):
         found["gradient"] = torch.cat([p.grad.flatten() for _, p in sorted(trainer.network.named_parameters())])
