@@ -1,29 +1,31 @@
 """What became of every photo: `report.csv`, a row a source, and `report.html`, one page to look at."""
 
-import base64
 import csv
-import io
+import os
 from collections import Counter
-from collections.abc import Callable, Iterable
-from html import escape
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from PIL import Image
 
 from dinogen.files import atomic_file, write_bytes
+from dinogen.page import render
 from shards.decode import Rejected, decode
 from shards.options import CropOptions
 from shards.photo import ACCEPTED
-from shards.sources import Source
+from shards.sources import FileSource, Source
 
 Record = dict[str, Any]
 
 COLUMNS = ("source", "cause", "detail", "sha256", "keys", "split")
 MEASURES = ("score", "face_pixels", "yaw", "pitch", "sharpness", "padding")
 SHOWN = 32  # pictures in a contact sheet, spread evenly over the sources
-THUMB = 128
+THUMB = 128  # pixels along the longer side of a picture
+PART = 1000  # rows that open together
+LISTED = 20_000  # rows for one cause: browsers are slow with more, and report.csv has all
 UNSHOWABLE = {"decoder-crashed", "damaged", "needs-package", "not-an-image", "empty-file", "too-many-pixels",
               "too-many-bytes", "unreadable", "unreachable", "refused-address", "damaged-archive"}  # fmt: skip
 
@@ -52,27 +54,6 @@ MEANING = {
     "unreadable": "the file could not be opened; it is tried again by the next run",
 }
 
-PAGE = """<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>dinogen crop: {title}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 1120px; padding: 0 1rem; color: #222 }}
-h1 {{ font-size: 1.5rem }} h2 {{ font-size: 1.15rem; margin-top: 2.5rem }}
-table {{ border-collapse: collapse }} td, th {{ padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top }}
-td.n {{ text-align: right; font-variant-numeric: tabular-nums }} .bar {{ background: #4a7; height: .7rem }}
-.grid {{ display: flex; flex-wrap: wrap; gap: 6px }} figure {{ margin: 0; width: 128px }}
-figure img {{ width: 128px; height: 128px; object-fit: contain; background: #eee; display: block }}
-strong {{ font-weight: 600 }} small {{ color: #555 }}
-figcaption {{ font-size: 11px; line-height: 1.25; overflow-wrap: anywhere; max-height: 4em; overflow: hidden }}
-.plots {{ display: flex; flex-wrap: wrap; gap: 24px }} svg text {{ font-size: 11px; fill: #555 }}
-</style>
-<h1>{title}</h1><p>{options}</p>
-<table><tr><th>what became of them</th><th>photos</th><th></th><th>meaning</th></tr>{counts}</table>
-<h2>Measures of the largest face</h2><div class="plots">{plots}</div>
-{sheets}
-</html>
-"""
-
 
 def write_report(folder: Path, sources: list[Source], records: list[Record], options: CropOptions) -> None:
     """Write `report.csv` and `report.html` into a crop folder. `records` are the journal's, one a source."""
@@ -99,74 +80,75 @@ def write_csv(path: Path, records: list[Record]) -> None:
 def page(folder: Path, sources: list[Source], records: list[Record], options: CropOptions) -> str:
     counts = count_causes(records)
     order = sorted(counts, key=lambda cause: (cause != ACCEPTED, -counts[cause], cause))
-    plots = [histogram(name, [record["measures"].get(name) for record in records]) for name in MEASURES]
-    sheets = [sheet(cause, folder, sources, records, options) for cause in order]
-    return PAGE.format(
-        title=f"{sum(counts.values())} photos, {sum(len(record['keys']) for record in records)} crops",
-        options=escape(
-            " ".join(f"--{key.replace('_', '-')} {value}" for key, value in vars(options).items() if value is not None)
-        ),
-        counts="".join(count_row(cause, counts[cause], max(counts.values())) for cause in order),
-        plots="".join(plots),
-        sheets="".join(sheets),
+    settings = {key: value for key, value in vars(options).items() if value is not None}
+    return render(
+        "crops.html",
+        f"{len(records)} photos, {sum(len(record['keys']) for record in records)} crops",
+        options=" ".join(f"--{key.replace('_', '-')} {value}" for key, value in settings.items()),
+        counts=[[{"text": cause, "note": MEANING[cause]}, counts[cause]] for cause in order],
+        histograms=[
+            histogram(name, known)
+            for name in MEASURES
+            if (known := [record["measures"][name] for record in records if name in record["measures"]])
+        ],
+        fates=[fate(cause, folder, sources, records, options) for cause in order],
     )
 
 
-def count_row(cause: str, count: int, most: int) -> str:
-    bar = f'<div class="bar" style="margin-top:.35rem;width:{max(2, round(240 * count / most))}px"></div>'
-    return f'<tr><td>{cause}</td><td class="n">{count}</td><td>{bar}</td><td>{escape(MEANING[cause])}</td></tr>'
-
-
-def histogram(name: str, values: list[float | None], bins: int = 24) -> str:
-    """An SVG of how often each value occurs."""
-    known = np.array([value for value in values if value is not None], dtype=np.float64)
-    if not known.size:
-        return ""
-    heights, edges = np.histogram(known, bins=bins)
-    bars = "".join(
-        f'<rect x="{12 * i}" y="{100 - 96 * h / heights.max():.1f}" width="11" height="{96 * h / heights.max():.1f}"'
-        f' fill="#47a"><title>{edges[i]:.3g} to {edges[i + 1]:.3g}: {h}</title></rect>'
+def histogram(name: str, values: list[float], bins: int = 24) -> dict[str, Any]:
+    """How often each value occurs, as bars of at most 96 units."""
+    heights, edges = np.histogram(np.array(values, dtype=np.float64), bins=bins)
+    bars = [
+        (12 * i, round(96 * float(h) / heights.max(), 1), f"{edges[i]:.3g} to {edges[i + 1]:.3g}: {h}")
         for i, h in enumerate(heights)
-    )
-    axis = f'<text x="0" y="115">{edges[0]:.4g}</text><text x="288" y="115" text-anchor="end">{edges[-1]:.4g}</text>'
-    label = f'<text x="144" y="115" text-anchor="middle">{name} ({known.size})</text>'
-    return f'<svg width="290" height="120">{bars}{axis}{label}</svg>'
+    ]
+    return {"name": name, "count": len(values), "bars": bars, "low": f"{edges[0]:.4g}", "high": f"{edges[-1]:.4g}"}
 
 
-def sheet(cause: str, folder: Path, sources: list[Source], records: list[Record], options: CropOptions) -> str:
-    """A heading and a contact sheet: crops of the accepted, reduced photos of the rejected, names of the rest."""
+def fate(
+    cause: str, folder: Path, sources: list[Source], records: list[Record], options: CropOptions
+) -> dict[str, Any]:
+    """All sources with one cause: pictures of some, spread evenly, and a row for each."""
     chosen = [(source, record) for source, record in zip(sources, records, strict=True) if record["cause"] == cause]
-    spread = sorted({round(i) for i in np.linspace(0, len(chosen) - 1, SHOWN)})
-    shown = [chosen[i] for i in spread]
-    part = f" <small>{len(shown)} of {len(chosen)} shown</small>" if len(shown) < len(chosen) else ""
-    if cause in UNSHOWABLE:
-        rows = "".join(f"<li><strong>{escape(r['source'])}</strong> {escape(r['detail'])}</li>" for _, r in shown)
-        return f"<h2>{cause}</h2>{part}<ul>{rows}</ul>"
-    load = crop_of(folder, options) if cause == ACCEPTED else lambda source, record: photo_of(source, options)
-    figures = "".join(figure(load, source, record) for source, record in shown)
-    return f'<h2>{cause}</h2>{part}<div class="grid">{figures}</div>'
+    shown = sorted({round(i) for i in np.linspace(0, len(chosen) - 1, SHOWN)})
+    pictures = [] if cause in UNSHOWABLE else [tile(*chosen[i], folder, options) for i in shown]
+    rows = [row(source, record, folder, options) for source, record in chosen[:LISTED]]
+    parts = [
+        {"first": first + 1, "last": min(first + PART, len(rows)), "rows": rows[first : first + PART]}
+        for first in range(0, len(rows), PART)
+    ]
+    return {
+        "cause": cause,
+        "count": len(chosen),
+        "tiles": [picture for picture in pictures if picture["image"]],
+        "parts": parts,
+        "left_out": len(chosen) - len(rows),
+    }
 
 
-def crop_of(folder: Path, options: CropOptions) -> Callable[[Source, Record], Image.Image]:
-    def load(source: Source, record: Record) -> Image.Image:
-        return Image.open(folder / f"{record['keys'][0]}.{options.format}").convert("RGB")
-
-    return load
-
-
-def photo_of(source: Source, options: CropOptions) -> Image.Image:
-    return decode(source.read(), int(options.max_megapixels * 1e6))
-
-
-def figure(load: Callable[[Source, Record], Image.Image], source: Source, record: Record) -> str:
-    """One picture with its name and cause; without the picture if it is gone since."""
-    caption = f"<strong>{escape(record['source'])}</strong> {escape(record['detail'])}".rstrip()
+def tile(source: Source, record: Record, folder: Path, options: CropOptions) -> dict[str, Any]:
+    """A small picture, of the crop or else of the photo, that opens the large one; None for one that is gone since."""
+    found = row(source, record, folder, options)
     try:
-        image = load(source, record)
+        if record["keys"]:
+            image = Image.open(folder / f"{record['keys'][0]}.{options.format}").convert("RGB")
+        else:
+            image = decode(source.read(), int(options.max_megapixels * 1e6))
+        image.thumbnail((THUMB, THUMB))
     except (Rejected, OSError):
-        return f"<figure><img alt=''><figcaption>{caption}</figcaption></figure>"
-    image.thumbnail((THUMB, THUMB))
-    stream = io.BytesIO()
-    image.save(stream, "JPEG", quality=80)
-    data = base64.b64encode(stream.getvalue()).decode()
-    return f'<figure><img alt="" src="data:image/jpeg;base64,{data}"><figcaption>{caption}</figcaption></figure>'
+        image = None
+    link = found["crops"][0][1] if found["crops"] else found["link"]
+    return {"image": image, "caption": f"{record['source']} {record['detail']}".rstrip(), "link": link}
+
+
+def row(source: Source, record: Record, folder: Path, options: CropOptions) -> dict[str, Any]:
+    crops = [(key, f"{key}.{options.format}") for key in record["keys"]]
+    return {"source": record["source"], "detail": record["detail"], "crops": crops, "link": link_to(source, folder)}
+
+
+def link_to(source: Source, folder: Path) -> str:
+    """What opens a photo from a page in `folder`; empty for one inside an archive."""
+    if isinstance(source, FileSource):
+        return quote(os.fsencode(os.path.relpath(source.path, folder)))  # a colon too: no name becomes a scheme
+    address = source.address or ""
+    return address if address.startswith(("https://", "http://")) else ""
