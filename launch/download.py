@@ -22,8 +22,8 @@ def build_parser() -> CommandParser:
         "--dataset",
         type=str,
         required=True,
-        help="photos to fetch: samples (five portraits on Unsplash); a .txt with an address on each line; a .csv with a "
-        "column address and perhaps licence, consent, caption; or a Hugging Face data set, OWNER/NAME or "
+        help="photos to fetch. samples: five portraits on Unsplash. A .txt: an address on each line. A .csv: a column "
+        "address and perhaps licence, consent, caption. A Hugging Face data set: OWNER/NAME or "
         "datasets://OWNER/NAME?split=train",
     )
     parser.add_argument("--output", type=str, required=True, help="folder for the photos; made if it is not there")

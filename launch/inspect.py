@@ -10,8 +10,8 @@ from dinogen.errors import UsageError
 from launch.command import CommandParser, run_command, say_done
 
 DESCRIPTION = """\
-Say what a folder of shards holds: samples, splits, teacher, tensors, sizes; and draw some crops beside their pyramids,
-each map by its three strongest principal components as red, green and blue."""
+Say what a folder of shards holds: samples, splits, teacher, tensors, sizes. Draw some crops beside their pyramids. A
+map is shown by its three strongest principal components as red, green and blue."""
 
 
 def build_parser() -> CommandParser:

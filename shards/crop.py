@@ -55,7 +55,7 @@ def crop_folder(
 
     Args:
         input: a folder, list, archive or address; see `find_sources`.
-        output: folder of crops, made if need be.
+        output: folder of crops; made if it is not there.
         options: what decides about the crops.
         workers: processes; by default one a usable core, fewer for few photos.
         cache: folder for what is fetched from addresses; by default the user's cache.

@@ -65,7 +65,7 @@ def decode(payload: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
 
 
 def open_checked(payload: bytes, max_pixels: int) -> Image.Image:
-    """Read the header only, and refuse what is no picture or too large a one."""
+    """Read the header only, and refuse what is not a picture, or too large a one."""
     formats = formats_for(payload)
     try:
         image = Image.open(io.BytesIO(payload), formats=formats)

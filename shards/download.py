@@ -73,12 +73,12 @@ class DownloadSummary:
 def download(dataset: str, output: Path, workers: int = 8) -> DownloadSummary:
     """Fetch pictures into a folder: NAME.jpg, and NAME.json with its address, sha256 and what was stated of it.
 
-    Running it again goes on where it stopped, and tries again what could not be fetched.
+    Running it again continues where it stopped, and tries again what could not be fetched.
 
     Args:
         dataset: `samples`; a list: a text with an address a line, or a .csv with a column `address` (or `url`) and
             perhaps `licence`, `consent` and `caption`; or a Hugging Face data set, OWNER/NAME or `datasets://…`.
-        output: made if need be. `downloads.csv` in it has a row for every address of a list.
+        output: made if it is not there. `downloads.csv` in it has a row for every address of a list.
         workers: pictures fetched at a time.
 
     Raises:
@@ -189,7 +189,7 @@ def _known(picture: Picture, output: Path) -> dict[str, Any] | None:
         about = json.loads((output / f"{picture.stem}.json").read_bytes())
         if (output / about["file"]).stat().st_size == about["bytes"]:
             return {"address": picture.address, "cause": FETCHED, "detail": "", **about}
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         pass
     return None
 

@@ -86,7 +86,7 @@ def cached_rows(address: str, cache: Path) -> Path:
 def save_rows(address: str, folder: Path) -> RowCounts:
     """Stream a data set's pictures into `folder`, each with a .json of its address and of what its row states.
 
-    Running it again goes on after the last row; once all are there, the data set is not asked again.
+    Running it again continues after the last row; once all are there, the data set is not asked again.
 
     Raises:
         UsageError: no data set by this address, or no picture in it.
@@ -107,7 +107,10 @@ def read_rows(folder: Path) -> tuple[list[dict[str, Any]], bool]:
     """What became of each row, `file` or `cause` and `detail`; and whether the last one is among them."""
     path = folder / ROWS
     lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []  # without one half written
-    rows = [json.loads(line) for line in lines]
+    try:
+        rows = [dict(json.loads(line)) for line in lines]
+    except (ValueError, TypeError) as error:
+        raise DinogenError(f"{path}: damaged ({error}); delete its folder, and the photos are fetched again") from error
     whole = bool(rows) and rows[-1].get("last", False)
     return (rows[:-1] if whole else rows), whole
 

@@ -66,14 +66,13 @@ class Journal:
             if not line.endswith("\n"):
                 break  # killed while appending: that source is done again
             try:
-                entry = json.loads(line)
-            except ValueError as error:
+                if header is None:
+                    header = dict(json.loads(line))
+                else:
+                    self._remember(json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise DinogenError(f"{self.path}: damaged at byte {whole}; delete the folder and crop again") from error
             whole = self.file.tell()
-            if header is None:
-                header = entry
-            else:
-                self._remember(entry)
         self.file.truncate(whole)
         settings = asdict(self.options)
         if header is None:

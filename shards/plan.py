@@ -94,7 +94,7 @@ def crop_size_of(image: Path) -> int:
     """The side of a crop in pixels.
 
     Raises:
-        DinogenError: it is no picture, or none of the sizes that crops have.
+        DinogenError: not a picture, or not of a size that crops have.
     """
     try:
         with Image.open(image, formats=("JPEG", "PNG")) as opened:

@@ -138,7 +138,7 @@ def tile(source: Source, record: Record, folder: Path, options: CropOptions) -> 
     except (Rejected, OSError):
         image = None
     link = found["crops"][0][1] if found["crops"] else found["link"]
-    return {"image": image, "caption": f"{record['source']} {record['detail']}".rstrip(), "link": link}
+    return {"image": image, "caption": ": ".join(filter(None, [record["source"], record["detail"]])), "link": link}
 
 
 def row(source: Source, record: Record, folder: Path, options: CropOptions) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Which shards of a plan are there already: how packing goes on after an interruption."""
+"""Which shards of a plan are there already: how packing continues after an interruption."""
 
 import json
 import shutil
@@ -95,10 +95,12 @@ class Finished:
         for note in self.folder.glob("*.json"):
             try:
                 values = json.loads(note.read_bytes())
+                record, spec = ShardRecord(**values["shard"]), PyramidSpec.from_dict(values["spec"])
             except FileNotFoundError:
                 continue
-            record = ShardRecord(**values["shard"])
-            self._check_spec(record.name, PyramidSpec.from_dict(values["spec"]))
+            except (ValueError, KeyError, TypeError) as error:
+                raise DinogenError(f"{note}: damaged ({error}); delete it, and its shard is packed again") from error
+            self._check_spec(record.name, spec)
             records[record.name] = record
         return records
 

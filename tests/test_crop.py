@@ -313,3 +313,10 @@ def test_a_folder_from_before_an_option_was_there_is_continued(photos, tmp_path)
     assert crop_folder(tmp_path, output, workers=0).resumed == 1
     with pytest.raises(UsageError, match="size 256"):
         crop_folder(tmp_path, output, CropOptions(size=512), workers=0)
+
+
+@pytest.mark.parametrize("line", ["{", "3", '{"source": "1.jpg"}', "null"])
+def test_a_damaged_record_of_a_crop_folder_is_one_clear_line(photos, tmp_path, line, capsys):
+    (tmp_path / "sources.jsonl").write_text(json.dumps(vars(CropOptions())) + f"\n{line}\n")
+    assert run_on(photos, tmp_path) == 1
+    assert "sources.jsonl: damaged at byte" in capsys.readouterr().err

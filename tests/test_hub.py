@@ -14,7 +14,7 @@ from launch.crop import main
 from launch.download import main as download
 from shards import hub
 from shards.crop import crop_folder
-from shards.hub import parse, save_rows
+from shards.hub import parse, read_rows, save_rows
 from shards.sources import find_sources
 
 datasets = pytest.importorskip("datasets", reason="needs pip install 'dinogen[datasets]'")
@@ -188,3 +188,10 @@ def test_a_data_set_larger_than_memory_is_streamed(tmp_path: Path):
     address = make_table(tmp_path / "faces", [{"bytes": bytes([number]) * 1000, "path": None} for number in range(9)])
     rows = hub._rows_from(parse(address), hub._open(parse(address))["train"], "image", done=7)
     assert io.BytesIO(next(rows)["image"]["bytes"]).read(1) == b"\x07"
+
+
+@pytest.mark.parametrize("line", ["{", "3"])
+def test_a_damaged_list_of_rows_is_one_clear_line(tmp_path, line):
+    (tmp_path / "rows.jsonl").write_text(line + "\n")
+    with pytest.raises(DinogenError, match="rows.jsonl: damaged"):
+        read_rows(tmp_path)

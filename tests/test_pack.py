@@ -228,6 +228,13 @@ def test_a_killed_run_goes_on(crops: Path, packed: Path, tmp_path: Path):
     assert contents(tmp_path) == contents(packed)
 
 
+def test_a_damaged_note_of_a_finished_shard_is_one_clear_line(crops: Path, tmp_path: Path, capsys):
+    (tmp_path / ".unfinished").mkdir()
+    (tmp_path / ".unfinished" / "shard-000000.tar.json").write_text("[]")
+    line = refused(capsys, "--input", crops, "--output", tmp_path)
+    assert "shard-000000.tar.json: damaged" in line and "delete it" in line
+
+
 # --- several ranks ---
 
 

@@ -214,6 +214,8 @@ def test_a_manifest_whose_hash_is_none_is_refused(tmp_path: Path, sha256: object
         ({"fingerprint": "0" * 16}, "contradict"),
         ({"samples": 6}, "contradict"),
         ({"spec": {}}, "damaged"),
+        ({"spec": []}, "damaged"),
+        ({"shards": [vars(shard_record(samples="5"))]}, "damaged"),
         ({"shards": [{}]}, "damaged"),
     ],
 )

@@ -37,7 +37,7 @@ def read_ahead(
         num_workers=workers,
         pin_memory=pin_memory,
         worker_init_fn=_leave_interrupts_to_the_parent,
-        generator=torch.Generator(),  # not the global one: a run that goes on opens its loader once more
+        generator=torch.Generator(),  # not the global one: a resumed run opens its loader once more
     )
     for item in loader:
         if isinstance(item, DinogenError):

@@ -113,9 +113,10 @@ def parse_manifest(payload: bytes, where: object) -> Manifest:
         shards = tuple(ShardRecord(**shard) for shard in values["shards"])
         manifest = Manifest(spec, shards, values.get("crop_size", CROP_SIZE))
         promised = values["fingerprint"], values["samples"], values["splits"]
-    except (KeyError, TypeError, DinogenError) as error:
+        found = spec.fingerprint, manifest.samples, manifest.splits
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, DinogenError) as error:
         raise DinogenError(f"{where}: damaged ({type(error).__name__}: {error}); pack the crops again") from error
-    if promised != (spec.fingerprint, manifest.samples, manifest.splits):
+    if promised != found:
         raise DinogenError(f"{where}: the totals or the fingerprint contradict the rest; pack the crops again")
     if manifest.crop_size not in CROP_SIZES:
         raise DinogenError(

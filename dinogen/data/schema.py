@@ -70,7 +70,7 @@ class SampleRecord:
         """Read KEY.json, or a crop's own JSON, whose further keys are left out.
 
         Raises:
-            DinogenError: not a JSON object, no source, or a caption or split that is no text.
+            DinogenError: not a JSON object, no source, or a caption or split that is not a text.
         """
         try:
             values = json.loads(payload)

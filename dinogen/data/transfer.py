@@ -71,7 +71,7 @@ def read_address(address: str) -> bytes:
     """The content of a small file at an address.
 
     Raises:
-        DinogenError: not there, not allowed, or not to be had in several attempts.
+        DinogenError: not there, not allowed, or not read in several attempts.
     """
     return retry(address, lambda: _read(address))
 
@@ -84,7 +84,7 @@ def copy_address(address: str, path: Path, wanted: Wanted = Wanted()) -> None:
     take care of that themselves.
 
     Raises:
-        Unreachable: not there, not allowed, another content, or not to be had in several attempts.
+        Unreachable: not there, not allowed, another content, or not read in several attempts.
         TooLarge: more than `wanted.most` bytes.
         DinogenError: no room on the disk, or a package is missing.
     """
