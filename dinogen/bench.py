@@ -1,6 +1,5 @@
-"""Speed, memory and share of the device's arithmetic of a training step, for teachers of any size with random weights."""
+"""Speed, memory and share of the device's arithmetic of a training step, for teachers with random weights."""
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -41,20 +40,20 @@ class Result:
     device_flops: float
 
 
-def measure(config: RunConfig, precision: str, steps: int) -> Result:
-    """Train for some steps of a config's first stage and measure them. Call in a process of its own.
+def measure(config: RunConfig, steps: int) -> Result:
+    """Train for some steps of a config's first resolution and measure them. Call in a process of its own.
 
     Args:
-        config: of the run; nothing is written to its output.
-        precision: no, bf16 or fp16.
+        config: of the run, with a precision other than auto; nothing is written to its output.
         steps: to measure, after a few to warm up.
     """
-    os.environ["ACCELERATE_MIXED_PRECISION"] = precision
     from dinogen.train.measure import measure_stage, objective_share, plan_stages, steps_of
     from dinogen.train.trainer import Trainer
 
     trainer = Trainer(config)
-    stage = plan_stages(config)[0]
+    plan = plan_stages(trainer.config, trainer.comparer.loss)
+    first = [stage for stage in plan if stage.resolution == plan[0].resolution]
+    stage = max(first, key=lambda stage: stage.end - stage.start)
     taken = measure_stage(trainer, stage, steps, WARM_UP)
     share = objective_share(trainer, stage)
     with steps_of(trainer, stage) as step:
@@ -68,7 +67,7 @@ def measure(config: RunConfig, precision: str, steps: int) -> Result:
         peak_bytes=taken.peak_bytes,
         objective_share=share,
         step_flop=flop,
-        device_flops=matrix_flops(trainer.device, AUTOCAST[precision]),
+        device_flops=matrix_flops(trainer.device, AUTOCAST[config.precision]),
     )
 
 

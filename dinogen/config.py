@@ -1,39 +1,34 @@
-"""What can be set, one dataclass a concern; YAML and the command line fill them in (jsonargparse)."""
+"""What can be set: one dataclass for each component. YAML and the command line fill them in (jsonargparse).
+
+A block that may be absent is None: what it configures is then off. Numbers that no preset sets and nobody should set
+are constants beside the code that uses them.
+"""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from dinogen.errors import UsageError
 
 
 @dataclass
 class TeacherConfig:
-    """The frozen network that looks at the images.
+    """The frozen network that looks at the images. Which one it is, and what it is shown, comes from the shards.
 
     Args:
-        name: `tiny`, a hub id such as facebook/dinov2-base, or a folder; must be what the shards were packed with.
-        input_size: side of its input in pixels; default 32 for tiny (64 works too), 224 for others.
-        layers: tapped layers, counted from 1; default all of tiny, four evenly spaced ones of others.
-        levels: sides of the maps from coarse to fine; default 1, 2, 4 … up to the grid or 16.
-        fine_layers: layers with levels above 8×8 too; default the last one.
-        shard: split its parameters over the ranks: none, fsdp, or auto (from ViT-L up on several ranks).
-        dtype: of its parameters: fp32, bf16, or auto (bf16 on CUDA devices that have it, in mixed precision).
-        activation_checkpointing: compute its layers again for the gradient instead of keeping what they computed: less
-            memory, half as much time again.
+        path: folder of a local copy of the teacher's weights, for machines without a network.
+        shard: how parameters are split over the ranks: none, fsdp, or auto (fsdp from ViT-L up on several ranks).
+        precision: type of its parameters: fp32, bf16, or auto (bf16 in mixed precision on a GPU that has it).
+        activation_checkpointing: compute layers again for the gradient instead of keeping their results. It takes less
+            memory and half as much time again.
+        stored_pyramids_from: resolution in pixels from which the reals' stored pyramids are used. Below it, crops are
+            reduced to the stage's resolution and shown to the teacher. The default is the teacher's input size.
     """
 
-    name: str = "tiny"
-    input_size: int | None = None
-    layers: list[int] | None = None
-    levels: list[int] | None = None
-    fine_layers: list[int] | None = None
+    path: str | None = None
     shard: Literal["none", "fsdp", "auto"] = "auto"
-    dtype: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
     activation_checkpointing: bool = False
-
-    def of_spec(self) -> dict:
-        """The part that decides the numbers in a pyramid, as `make_teacher` takes it."""
-        return {key: getattr(self, key) for key in ("name", "input_size", "layers", "levels", "fine_layers")}
+    stored_pyramids_from: int | None = None
 
 
 @dataclass
@@ -41,12 +36,12 @@ class GeneratorConfig:
     """The network that is trained.
 
     Args:
-        img_resolution: side of the finished images, a power of two from 4 to 1024.
+        img_resolution: side of the finished images in pixels, a power of two from 4 to 1024.
         z_dim: length of a latent.
         w_dim: length of a style.
-        mapping_layers: layers of the mapping network.
+        mapping_layers: number of layers of the mapping network.
         channel_base: channels times resolution, before the cap.
-        channel_max: cap on the channels of a block.
+        channel_max: most channels of a block.
     """
 
     img_resolution: int = 32
@@ -70,74 +65,96 @@ class ObjectiveConfig:
     """What the generator is trained by.
 
     Args:
-        name: sinkhorn or kernel (match distributions) or paired (the baseline: regression to randomly paired images).
-        temperatures: sinkhorn: entropic regularisation, each times the standard deviation of the cost; kernel: its
-            range, each times the mean distance.
-        iterations: sinkhorn: rounds of the solver.
-        self_term: sinkhorn, kernel: what the samples are pushed away from: masked (each other, the diagonal masked) or
-            independent (a second batch, at the price of drawing it).
-        real_bank: sinkhorn, kernel: images of earlier real batches, all ranks together, that a step compares with too.
-        generated_bank: the same with an independent self_term: images of earlier steps that stand in for the second
-            batch, so that it need not be drawn.
-        bands: sinkhorn, kernel: into so many the embeddings are split by how much they vary along their principal axes,
-            each with a transport and a share of the drift of its own: for fine structure. 1 leaves them whole.
-        bands_from_kimg: when that sets in. Early on whole embeddings teach more.
-        warmup_kimg: sinkhorn, kernel: so long regress to randomly paired images first: that teaches soon what all
-            faces have in common, and the drift then how they differ.
-        frechet_weight: of a Fréchet loss on whole images' features, added to the objective; 0 leaves it out.
-        frechet_from_kimg: when it sets in. Made for the end of training, also of a finished run.
-        frechet_memory_kimg: half-life of the images that its moments remember.
+        name: sinkhorn or kernel (match distributions), or paired (the baseline: regression to randomly paired images).
+        temperatures: strengths of the matching's blur. sinkhorn: entropic regularisation, in standard deviations of
+            the cost. kernel: range, in mean distances.
+        warmup_kimg: length of a start by paired regression, in kimg, for sinkhorn and kernel. It soon teaches what all
+            faces have in common; the matching then teaches how they differ.
+        bands: number of bands into which embeddings are split along their principal axes. Each has a transport and an
+            equal share of the drift, which serves fine structure. 1 leaves embeddings whole.
+        bands_from_kimg: kimg at which bands begin. Early on, whole embeddings teach more.
     """
 
     name: Literal["sinkhorn", "kernel", "paired"] = "sinkhorn"
     temperatures: list[float] = field(default_factory=lambda: [0.05])
-    iterations: int = 3
-    self_term: Literal["masked", "independent"] = "masked"
-    real_bank: int = 0
-    generated_bank: int = 0
+    warmup_kimg: float = 0.0
     bands: int = 1
     bands_from_kimg: float = 0.0
-    warmup_kimg: float = 0.0
-    frechet_weight: float = 0.0
-    frechet_from_kimg: float = 0.0
-    frechet_memory_kimg: float = 10.0
 
     def __post_init__(self) -> None:
-        require_positive("objective.frechet_memory_kimg", self.frechet_memory_kimg)
-        require_positive("objective.bands", self.bands)
+        require(self, "objective", "positive", "bands")
+        require(self, "objective", "not negative", "warmup_kimg", "bands_from_kimg")
         if self.bands > 1 and self.name == "paired":
             raise UsageError(f"objective.bands {self.bands} serves objective.name sinkhorn and kernel; set that, or 1")
-        for key in (
-            "real_bank", "generated_bank", "bands_from_kimg", "warmup_kimg", "frechet_weight", "frechet_from_kimg",
-        ):  # fmt: skip
-            if getattr(self, key) < 0:
-                raise UsageError(f"objective.{key} {getattr(self, key)} must not be below zero")
-        if self.generated_bank and self.self_term != "independent":
-            raise UsageError(
-                f"objective.generated_bank {self.generated_bank} serves objective.self_term independent only; set that, "
-                "or 0"
-            )
         if not self.temperatures or min(self.temperatures) <= 0:
             raise UsageError(f"objective.temperatures {self.temperatures} must be positive, such as [0.05]")
-        require_positive("objective.iterations", self.iterations)
+
+
+@dataclass
+class FrechetConfig:
+    """A Fréchet loss on whole images' features, beside the objective; for the end of a run, or a finished one.
+
+    Args:
+        weight: factor of its loss.
+        from_kimg: kimg at which it begins.
+    """
+
+    weight: float = 1.0
+    from_kimg: float = 0.0
+
+    def check(self) -> None:
+        """Refuse impossible values. (A parser hides errors in the creation of what may be absent.)"""
+        require(self, "frechet", "positive", "weight")
+        require(self, "frechet", "not negative", "from_kimg")
+
+
+@dataclass
+class HeadsConfig:
+    """Discriminator heads on the teacher's tokens, beside the objective; for the end of a run, or a finished one.
+
+    Args:
+        weight: factor of their verdict in the generator's loss. At 1 its gradient at the images is about as large as
+            the drift's.
+        drift_weight: factor of the drift while heads are on. 0 leaves the generator to the heads alone.
+        from_kimg: kimg at which they begin.
+        from_resolution: resolution in pixels of the first stage that has them.
+        rampup_kimg: length of the linear rise of their weight, in kimg, in which the heads learn before they are heard.
+    """
+
+    weight: float = 0.5
+    drift_weight: float = 1.0
+    from_kimg: float = 0.0
+    from_resolution: int = 4
+    rampup_kimg: float = 10.0
+
+    def check(self) -> None:
+        """Refuse impossible values. (A parser hides errors in the creation of what may be absent.)"""
+        require(self, "heads", "positive", "weight")
+        require(self, "heads", "not negative", "drift_weight", "from_kimg", "rampup_kimg")
+
+    def are_on(self, cur_nimg: int, resolution: int) -> bool:
+        """Whether heads take part at a clock reading and a stage."""
+        return cur_nimg >= self.from_kimg * 1000 and resolution >= self.from_resolution
 
 
 @dataclass
 class ScheduleConfig:
-    """How the generator grows. Clock: thousands of real images seen by all ranks together (kimg).
+    """How long training takes and how the generator grows. 1 kimg is a thousand real images seen by all ranks.
 
     Args:
-        start_resolution: side of the images in the first stage.
-        stage_kimg: length of each stage before the last, its fade-in included.
-        fade_kimg: length of the fade-in at the beginning of each stage but the first.
+        total_kimg: end of training in kimg.
+        start_resolution: side of the images in the first stage, in pixels.
+        stage_kimg: length of each stage before the last in kimg, with its fade-in.
+        fade_kimg: length of the fade-in at the beginning of each stage but the first, in kimg.
     """
 
+    total_kimg: float = 500.0
     start_resolution: int = 4
     stage_kimg: float = 20.0
     fade_kimg: float = 10.0
 
     def __post_init__(self) -> None:
-        require_positive("schedule.stage_kimg", self.stage_kimg)
+        require(self, "schedule", "positive", "total_kimg", "stage_kimg")
         if not 0 <= self.fade_kimg <= self.stage_kimg:
             raise UsageError(
                 f"schedule.fade_kimg {self.fade_kimg} must lie between 0 and schedule.stage_kimg {self.stage_kimg}"
@@ -145,55 +162,64 @@ class ScheduleConfig:
 
 
 @dataclass
-class TrainConfig:
-    """Length, batches, optimiser and what is written when.
+class OptimizerConfig:
+    """Adam, and the averaged generator.
 
     Args:
-        total_kimg: end of training.
-        max_minutes: stop and save after so many minutes of this launch, whatever the schedule says.
-        batch_size: generated images a step, all ranks together.
-        real_batch_size: real images a step, all ranks together; this is what moves the clock.
-        batch_size_at: batch_size from a resolution on, as {128: 32}; the real batch shrinks in proportion.
-        gradient_accumulation_steps: batches whose gradients are averaged before the optimiser steps.
-        learning_rate: of Adam.
-        rampup_kimg: the learning rate grows linearly over this.
-        decay_kimg: the learning rate falls along a cosine to zero over this, at the end of total_kimg.
-        decay_batch_growth: meanwhile both batches are so many times as large: small ones learn sooner, large ones
-            more exactly.
-        betas: of Adam.
-        clip_grad_norm: largest norm of the gradient.
-        ema_kimg: half-life of the averaged generator.
-        stored_pyramids_from: resolution from which the reals' stored pyramids are used; below it crops are reduced
-            to the stage's resolution and shown to the teacher. None: from the teacher's input size up.
-        checkpoint_kimg: a checkpoint every so often.
-        keep_checkpoints: so many of the newest checkpoints are kept.
-        keep_every_kimg: besides, keep for good the first checkpoint after every so many kimg. None: no others.
-        snapshot_kimg: a snapshot and pictures every so often.
-        log_kimg: scalars every so often.
-        evaluate_kimg: judge samples as dinogen evaluate does every so often; None never does. It takes seconds.
-        evaluate_count: samples judged each time, compared with as many real images.
-        max_bad_steps: so many steps in a row whose gradient is not finite end the run; single ones are skipped.
-        rank_timeout_seconds: a rank without a sign of life for so long ends the others.
-        compile: compile the generator and the teacher's layers; each stage begins with a wait.
-        workers: loader processes a rank.
-        init_from: a snapshot, a run or a hub id whose generator a new run starts from; it must have the same sizes,
-            save that its img_resolution may be smaller.
+        learning_rate: step size of Adam.
+        rampup_kimg: length of the linear rise of the learning rate at the start, in kimg.
+        decay_kimg: length of the fall of the learning rate to zero at the end, along a cosine, in kimg.
+        ema_kimg: half-life of the averaged generator in kimg.
     """
 
-    total_kimg: float = 500.0
-    max_minutes: float | None = None
-    batch_size: int = 64
-    real_batch_size: int = 192
-    batch_size_at: dict[int, int] = field(default_factory=dict)
-    gradient_accumulation_steps: int = 1
     learning_rate: float = 1e-3
     rampup_kimg: float = 5.0
     decay_kimg: float = 0.0
-    decay_batch_growth: int = 1
-    betas: tuple[float, float] = (0.9, 0.99)
-    clip_grad_norm: float = 10.0
     ema_kimg: float = 6.0
-    stored_pyramids_from: int | None = None
+
+    def __post_init__(self) -> None:
+        require(self, "optimizer", "positive", "learning_rate", "ema_kimg")
+        require(self, "optimizer", "not negative", "rampup_kimg", "decay_kimg")
+
+
+@dataclass
+class BatchesConfig:
+    """Images a step, all ranks together.
+
+    Args:
+        generated: number of generated images a step.
+        real: number of real images a step; these move the clock.
+        generated_at: number of generated images from a resolution on, as {128: 32}. Reals change in proportion.
+        accumulation: number of batches whose gradients are averaged for one step of the optimiser.
+        decay_growth: factor of both batches while the learning rate falls. Small batches learn sooner, large ones more
+            exactly.
+    """
+
+    generated: int = 64
+    real: int = 192
+    generated_at: dict[int, int] = field(default_factory=dict)
+    accumulation: int = 1
+    decay_growth: int = 1
+
+    def __post_init__(self) -> None:
+        require(self, "batches", "positive", "generated", "real", "accumulation", "decay_growth")
+
+
+@dataclass
+class SavingConfig:
+    """What is written when.
+
+    Args:
+        checkpoint_kimg: distance between two checkpoints in kimg.
+        keep_checkpoints: number of the newest checkpoints that are kept.
+        keep_every_kimg: distance in kimg between checkpoints that are kept for good. The default keeps none.
+        snapshot_kimg: distance between two snapshots, with pictures, in kimg.
+        log_kimg: distance between two points of the logged scalars in kimg.
+        evaluate_kimg: distance in kimg between judgements as by dinogen evaluate. The default never judges. Each takes
+            seconds.
+        evaluate_count: number of samples in each judgement, compared with as many real images.
+    """
+
     checkpoint_kimg: float = 50.0
     keep_checkpoints: int = 2
     keep_every_kimg: float | None = None
@@ -201,64 +227,31 @@ class TrainConfig:
     log_kimg: float = 2.0
     evaluate_kimg: float | None = None
     evaluate_count: int = 200
-    max_bad_steps: int = 10
-    rank_timeout_seconds: float = 60.0
-    compile: bool = False
-    workers: int = 0
-    init_from: str | None = None
 
     def __post_init__(self) -> None:
-        for key in (
-            "total_kimg", "batch_size", "real_batch_size", "gradient_accumulation_steps", "learning_rate",
-            "decay_batch_growth", "clip_grad_norm", "ema_kimg", "checkpoint_kimg", "keep_checkpoints", "snapshot_kimg",
-            "log_kimg", "max_bad_steps", "rank_timeout_seconds",
-        ):  # fmt: skip
-            require_positive(f"train.{key}", getattr(self, key))
-        if self.decay_kimg < 0:
-            raise UsageError(f"train.decay_kimg {self.decay_kimg} must not be below zero")
-        if self.decay_batch_growth > 1 and not self.decay_kimg:
-            raise UsageError(
-                f"train.decay_batch_growth {self.decay_batch_growth} serves train.decay_kimg only; set that, or 1"
-            )
-        for key in ("max_minutes", "keep_every_kimg", "evaluate_kimg"):
-            if getattr(self, key) is not None:
-                require_positive(f"train.{key}", getattr(self, key))
+        require(self, "saving", "positive", "checkpoint_kimg", "keep_checkpoints", "snapshot_kimg", "log_kimg")
+        require(self, "saving", "positive", "keep_every_kimg", "evaluate_kimg")
         if self.evaluate_count < 6:
-            raise UsageError(f"train.evaluate_count {self.evaluate_count} is too few to judge by; take at least 6")
+            raise UsageError(f"saving.evaluate_count {self.evaluate_count} is too few to judge by; take at least 6")
 
 
 @dataclass
-class AdversaryConfig:
-    """Discriminator heads on the teacher's tokens, beside the objective; for the end of a run, or a finished one.
+class MachineConfig:
+    """How this machine does the work; the result does not depend on it, up to rounding.
 
     Args:
-        weight: of their verdict in the generator's loss; 0 leaves them out. At 1 its gradient at the images is about as
-            large as the drift's.
-        drift_weight: of the objective while they are on; 0 leaves the generator to them alone.
-        from_kimg: when they set in.
-        from_resolution: first stage that has them.
-        rampup_kimg: their weight grows linearly over this, so that they learn before they are heard.
-        channels: inside a head.
-        learning_rate: of their Adam.
-        r1_gamma: of the penalty on their gradient in real tokens.
+        workers: number of loader processes of each rank; 0 reads in the trainer's own process.
+        compile: compile the generator and the teacher's layers. Each stage begins with a wait.
+        max_minutes: wall time of this launch in minutes, after which it saves and stops.
     """
 
-    weight: float = 0.0
-    drift_weight: float = 1.0
-    from_kimg: float = 0.0
-    from_resolution: int = 4
-    rampup_kimg: float = 10.0
-    channels: int = 64
-    learning_rate: float = 1e-3
-    r1_gamma: float = 0.01
+    workers: int = 0
+    compile: bool = False
+    max_minutes: float | None = None
 
     def __post_init__(self) -> None:
-        for key in ("weight", "drift_weight", "from_kimg", "rampup_kimg", "r1_gamma"):
-            if getattr(self, key) < 0:
-                raise UsageError(f"adversary.{key} {getattr(self, key)} must not be below zero")
-        require_positive("adversary.learning_rate", self.learning_rate)
-        if self.channels < 8 or self.channels % 8:
-            raise UsageError(f"adversary.channels {self.channels} must be a multiple of 8")
+        require(self, "machine", "not negative", "workers")
+        require(self, "machine", "positive", "max_minutes")
 
 
 @dataclass
@@ -266,36 +259,94 @@ class RunConfig:
     """One training run.
 
     Args:
-        data: folder of shards with their manifest.
-        output: the run's folder; running again with the same one goes on where it stopped.
-        seed: of everything random.
+        data: folder of shards with their manifest, or its address.
+        output: folder of the run. Running the same command again resumes it.
+        seed: start of all random numbers.
+        init_from: a snapshot, a run or a hub id whose generator a new run starts from. It must have the same sizes, but
+            its img_resolution may be smaller.
+        precision: arithmetic of training: no (fp32), bf16, fp16, or auto (what accelerate's launcher says; without it
+            bf16 on a GPU that has it, else fp32).
+        trackers: names of what records scalars: tensorboard, or others that accelerate knows, such as wandb.
         teacher: the frozen network that looks at the images.
         generator: the network that is trained.
         objective: what it is trained by.
-        adversary: heads that may join the objective late.
-        schedule: how it grows.
-        train: length, batches, optimiser, writing.
+        frechet: a Fréchet loss beside the objective; off when absent.
+        heads: discriminator heads beside the objective; off when absent.
+        schedule: how long, and how it grows.
+        optimizer: Adam and the average.
+        batches: images a step.
+        saving: what is written when.
+        machine: how this machine does the work.
     """
 
     data: str
     output: str
     seed: int = 0
+    init_from: str | None = None
+    precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    trackers: list[str] = field(default_factory=lambda: ["tensorboard"])
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
-    adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
+    frechet: FrechetConfig | None = None
+    heads: HeadsConfig | None = None
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    batches: BatchesConfig = field(default_factory=BatchesConfig)
+    saving: SavingConfig = field(default_factory=SavingConfig)
+    machine: MachineConfig = field(default_factory=MachineConfig)
 
     def __post_init__(self) -> None:
+        for block in (self.frechet, self.heads):
+            if block is not None:
+                block.check()
         start, end = self.schedule.start_resolution, self.generator.img_resolution
         if start & (start - 1) or not 4 <= start <= end:
             raise UsageError(
                 f"schedule.start_resolution {start} must be a power of two from 4 to generator.img_resolution {end}"
             )
+        if self.batches.decay_growth > 1 and not self.optimizer.decay_kimg:
+            raise UsageError(
+                f"batches.decay_growth {self.batches.decay_growth} serves optimizer.decay_kimg only; set that, or 1"
+            )
 
 
-def require_positive(key: str, value: float) -> None:
-    """Refuse a value that must be above zero."""
-    if not value > 0:
-        raise UsageError(f"{key} {value} must be above zero")
+def require(config: Any, block: str, what: Literal["positive", "not negative"], *keys: str) -> None:
+    """Refuse values that must be above zero, or must not be below it; None passes."""
+    for key in keys:
+        value = getattr(config, key)
+        if value is not None and not (value > 0 if what == "positive" else value >= 0):
+            rule = "must be above zero" if what == "positive" else "must not be below zero"
+            raise UsageError(f"{block}.{key} {value} {rule}")
+
+
+FROM_SHARDS = "gone: the shards' manifest says it"
+REFUTED = "gone: it did not help in trials"
+CONSTANT = "gone: it is a constant now"
+
+# Keys of earlier versions, and what they are called now.
+RENAMED = {
+    "teacher.name": "teacher.path",
+    "teacher.dtype": "teacher.precision",
+    **dict.fromkeys((f"teacher.{key}" for key in ("input_size", "layers", "levels", "fine_layers")), FROM_SHARDS),
+    **dict.fromkeys((f"objective.{key}" for key in ("self_term", "real_bank", "generated_bank")), REFUTED),
+    **dict.fromkeys(("objective.iterations", "objective.frechet_memory_kimg"), CONSTANT),
+    "objective.frechet_weight": "frechet.weight",
+    "objective.frechet_from_kimg": "frechet.from_kimg",
+    **dict.fromkeys((f"adversary.{key}" for key in ("channels", "learning_rate", "r1_gamma")), CONSTANT),
+    "adversary": "heads",
+    "train.total_kimg": "schedule.total_kimg",
+    "train.batch_size": "batches.generated",
+    "train.real_batch_size": "batches.real",
+    "train.batch_size_at": "batches.generated_at",
+    "train.gradient_accumulation_steps": "batches.accumulation",
+    "train.decay_batch_growth": "batches.decay_growth",
+    **{f"train.{key}": f"optimizer.{key}" for key in OptimizerConfig.__dataclass_fields__},
+    **{f"train.{key}": f"saving.{key}" for key in SavingConfig.__dataclass_fields__},
+    **{f"train.{key}": f"machine.{key}" for key in MachineConfig.__dataclass_fields__},
+    "train.init_from": "init_from",
+    "train.stored_pyramids_from": "teacher.stored_pyramids_from",
+    **dict.fromkeys(
+        (f"train.{key}" for key in ("betas", "clip_grad_norm", "max_bad_steps", "rank_timeout_seconds")), CONSTANT
+    ),
+}

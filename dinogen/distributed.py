@@ -1,10 +1,14 @@
-"""The few exchanges between ranks; with one process they are no-ops."""
+"""Everything that ranks say to each other; with one process these are no-ops."""
 
-from typing import TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from accelerate.utils import broadcast, broadcast_object_list, recursively_apply
 from torch import Tensor
+
+from dinogen.errors import DinogenError
 
 Value = TypeVar("Value")
 
@@ -69,7 +73,7 @@ def rows_to_problems(x: Tensor) -> Tensor:
 
 
 def problems_to_rows(x: Tensor, count: int) -> Tensor:
-    """The way back: from `[l, ranks · n, C]`, this rank's share of `count` problems, to its rows of all, `[L, n, C]`."""
+    """The way back: from `[l, ranks · n, C]`, this rank's share of `count` problems, to all its rows, `[L, n, C]`."""
     x = x.detach()
     if not entering_exchange():
         return x
@@ -108,3 +112,31 @@ def gather_objects(value: Value) -> list[Value]:
     if entering_exchange():
         dist.all_gather_object(values, value)
     return values
+
+
+def from_first_rank(read: Callable[[], Any], device: torch.device) -> Any:
+    """What `read` returns on the first rank, on all of them: dicts, lists and tuples of tensors (CPU) and plain values.
+
+    Args:
+        read: called on the first rank alone.
+        device: where this process group sends tensors from.
+
+    Raises:
+        DinogenError: what `read` met, on all ranks alike.
+    """
+    error, value = None, None
+    if rank() == 0:
+        try:
+            value = read()
+        except DinogenError as caught:
+            error = caught
+    if entering_exchange():
+        # Tensors travel as tensors: pickled they would have to lie in memory several times.
+        shapes = recursively_apply(lambda tensor: tensor.to("meta"), value)
+        error, shapes = broadcast_object_list([error, shapes])
+        if rank() != 0:
+            value = recursively_apply(lambda tensor: torch.empty_like(tensor, device="cpu"), shapes)
+        value = recursively_apply(lambda tensor: broadcast(tensor.to(device)).cpu(), value)
+    if error:
+        raise error
+    return value

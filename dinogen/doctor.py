@@ -22,7 +22,6 @@ from packaging.requirements import Requirement
 
 from dinogen.config import TeacherConfig
 from dinogen.data.folder import LocalFolder, check_file, open_folder
-from dinogen.data.loader import check_spec
 from dinogen.errors import DinogenError
 from dinogen.files import make_output_folder, plain_write_errors
 
@@ -91,7 +90,7 @@ def examine_devices() -> Iterator[Finding]:
     if shared.is_dir():
         free = shutil.disk_usage(shared).free
         little = free < LITTLE_SHARED_MEMORY
-        remedy = "loader processes and NCCL use it. In Docker: --shm-size 8g; or --train.workers 0" if little else ""
+        remedy = "loader processes and NCCL use it. In Docker: --shm-size 8g; or --machine.workers 0" if little else ""
         yield Finding("warn" if little else "ok", f"{gigabytes(free)} of shared memory free", remedy)
 
 
@@ -174,7 +173,7 @@ def examine_folder(folder: Path) -> Iterator[Finding]:
         with suppress(OSError):
             probe.unlink()
     slow = rate < SLOW_WRITE
-    remedy = "training waits while a checkpoint is written: take a faster disk, or a larger train.checkpoint_kimg"
+    remedy = "training waits while a checkpoint is written: take a faster disk, or a larger --saving.checkpoint_kimg"
     yield Finding("warn" if slow else "ok", f"{folder}: writes {rate / 1e6:.0f} MB a second", remedy if slow else "")
     free = shutil.disk_usage(folder).free
     little = free < LITTLE_SPACE
@@ -199,8 +198,8 @@ def write_and_sync(path: Path) -> None:
 
 
 def examine_data(data: str, teacher: TeacherConfig | None) -> Iterator[Finding]:
-    """Whether the shards are all there, and hold what `teacher` sees. Contents are left to `dinogen verify`."""
-    from dinogen.teachers import make_teacher  # takes seconds to import, which the processes above do not need
+    """Whether the shards are all there, and their teacher at hand. Contents are left to `dinogen verify`."""
+    from dinogen.teachers import teacher_of  # takes seconds to import, which the processes above do not need
 
     try:
         folder = open_folder(data)
@@ -211,9 +210,8 @@ def examine_data(data: str, teacher: TeacherConfig | None) -> Iterator[Finding]:
             for record in manifest.shards:
                 check_file(folder.path / record.name, record, "size")
         if teacher is not None:
-            spec = make_teacher(**teacher.of_spec()).spec
-            check_spec(folder, manifest.spec, spec)
-            yield Finding("ok", f"{data}: packed with the config's teacher ({spec.fingerprint})")
+            spec = teacher_of(manifest.spec, teacher.path).spec
+            yield Finding("ok", f"{data}: its teacher is at hand ({spec.fingerprint})")
     except DinogenError as error:
         text, _, remedy = str(error).partition("; ")
         yield Finding("fix", text, remedy or "give the folder that dinogen pack wrote")

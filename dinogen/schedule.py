@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from dinogen.config import ObjectiveConfig, RunConfig, ScheduleConfig, TrainConfig
+from dinogen.config import RunConfig, ScheduleConfig
 
 EMA_RAMPUP = 0.05
 
@@ -37,53 +37,52 @@ def stage_start(resolution: int, schedule: ScheduleConfig) -> float:
     return math.log2(resolution / schedule.start_resolution) * schedule.stage_kimg * 1000
 
 
-def batch_sizes_at(cur_nimg: int, resolution: int, train: TrainConfig) -> tuple[int, int]:
+def batch_sizes_at(cur_nimg: int, resolution: int, config: RunConfig) -> tuple[int, int]:
     """Generated and real images a step, all ranks together, at a clock reading and its stage's resolution."""
-    applying = [size for size in train.batch_size_at if size <= resolution]
-    batch_size = train.batch_size_at[max(applying)] if applying else train.batch_size
-    real_batch_size = max(batch_size, train.real_batch_size * batch_size // train.batch_size)
-    growth = train.decay_batch_growth if cur_nimg >= decay_start(train) else 1
-    return growth * batch_size, growth * real_batch_size
+    batches = config.batches
+    applying = [size for size in batches.generated_at if size <= resolution]
+    generated = batches.generated_at[max(applying)] if applying else batches.generated
+    real = max(generated, batches.real * generated // batches.generated)
+    growth = batches.decay_growth if cur_nimg >= decay_start(config) else 1
+    return growth * generated, growth * real
 
 
-def decay_start(train: TrainConfig) -> float:
+def all_batch_sizes(config: RunConfig) -> set[tuple[int, int]]:
+    """Generated and real images a step, all ranks together, in every part of a run."""
+    clocks, resolutions = (0, int(config.schedule.total_kimg * 1000)), (4, *config.batches.generated_at)
+    return {batch_sizes_at(nimg, resolution, config) for nimg in clocks for resolution in resolutions}
+
+
+def decay_start(config: RunConfig) -> float:
     """The clock reading from which the learning rate falls, in images."""
-    return (train.total_kimg - train.decay_kimg) * 1000
+    return (config.schedule.total_kimg - config.optimizer.decay_kimg) * 1000
 
 
-def learning_rate_at(cur_nimg: int, train: TrainConfig) -> float:
+def learning_rate_at(cur_nimg: int, config: RunConfig) -> float:
     """Linear ramp-up, then constant, then a cosine to zero over the last `decay_kimg`."""
-    rate = train.learning_rate
-    if train.rampup_kimg:
-        rate *= min(1.0, (cur_nimg + 1) / (train.rampup_kimg * 1000))
-    if train.decay_kimg:
-        left = max(0.0, train.total_kimg * 1000 - cur_nimg) / (train.decay_kimg * 1000)
+    optimizer = config.optimizer
+    rate = optimizer.learning_rate
+    if optimizer.rampup_kimg:
+        rate *= min(1.0, (cur_nimg + 1) / (optimizer.rampup_kimg * 1000))
+    if optimizer.decay_kimg:
+        left = max(0.0, config.schedule.total_kimg * 1000 - cur_nimg) / (optimizer.decay_kimg * 1000)
         rate *= 0.5 - 0.5 * math.cos(math.pi * min(1.0, left))
     return rate
 
 
-def ema_beta(cur_nimg: int, nimg_per_step: int, train: TrainConfig) -> float:
+def ema_beta(cur_nimg: int, nimg_per_step: int, ema_kimg: float) -> float:
     """Decay of the averaged generator for a step over `nimg_per_step` images, from its half-life `ema_kimg`.
 
     Early on the half-life is a twentieth of the clock (StyleGAN2-ADA's ramp-up), so that the first pictures
     are not averages over noise.
     """
-    half_life = min(train.ema_kimg * 1000, cur_nimg * EMA_RAMPUP)
+    half_life = min(ema_kimg * 1000, cur_nimg * EMA_RAMPUP)
     return 0.5 ** (nimg_per_step / max(half_life, 1e-8))
 
 
-def objective_at(cur_nimg: int, objective: ObjectiveConfig) -> str:
-    """What trains at a clock reading, a name for `make_objective`: `paired` during the warm-up, `banded` from when on."""
-    if cur_nimg < objective.warmup_kimg * 1000:
-        return "paired"
-    banded = objective.bands > 1 and cur_nimg >= objective.bands_from_kimg * 1000
-    return "banded" if banded else objective.name
-
-
-def uses_stored_pyramids(resolution: int, teacher_input_size: int, train: TrainConfig) -> bool:
+def uses_stored_pyramids(resolution: int, teacher_input_size: int, stored_from: int | None) -> bool:
     """Whether reals come as stored pyramids at this stage, rather than as crops reduced to its resolution."""
-    threshold = train.stored_pyramids_from
-    return resolution >= (teacher_input_size if threshold is None else threshold)
+    return resolution >= (teacher_input_size if stored_from is None else stored_from)
 
 
 def stage_of_run(cur_nimg: int, config: RunConfig) -> Stage:

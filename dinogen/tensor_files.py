@@ -1,7 +1,7 @@
 """Reading weights and JSON that anybody may have written: bounded, compared with what is expected, never unpickled."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,6 @@ MOST_OPEN_ROWS = 2**16  # along a dimension that may have any length
 
 # Names, and shapes and types of a file's tensors; None stands for a dimension of any length, and for any type.
 Shapes = Mapping[str, tuple[tuple[int | None, ...], torch.dtype | None]]
-# The same, or what makes it of the names in the file, where their number is not known before.
-Expected = Shapes | Callable[[Iterable[str]], Shapes]
 
 TYPES = {
     torch.float32: "F32",
@@ -61,7 +59,7 @@ def refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number")
 
 
-def read_tensors(path: Path, expected: Expected, partial: bool = False) -> dict[str, Tensor]:
+def read_tensors(path: Path, expected: Shapes, partial: bool = False) -> dict[str, Tensor]:
     """The tensors of a safetensors file that holds what is expected, on the CPU.
 
     Nothing is allocated before names, shapes and types have been compared.
@@ -78,8 +76,7 @@ def read_tensors(path: Path, expected: Expected, partial: bool = False) -> dict[
     try:
         with safe_open(path, framework="pt") as file:
             found = {name: file.get_slice(name) for name in file.keys()}
-            wanted = expected(found) if callable(expected) else expected
-            if misfit := find_misfit(found, wanted, partial):
+            if misfit := find_misfit(found, expected, partial):
                 raise DamagedFile(f"{path}: {misfit}")
             # What safetensors hands out is the file itself, mapped: it must not change when the file does.
             tensors = {name: file.get_tensor(name).clone() for name in found}

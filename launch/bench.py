@@ -26,7 +26,7 @@ def build_parser() -> CommandParser:
         "bench",
         "Measure training steps on this machine's first GPU, or its CPU: images a second, memory, and which share of "
         "the device's arithmetic is used, for every combination of teacher, resolution and precision.",
-        epilog="Example: dinogen bench --output bench --teachers small base --resolutions 64 256 --precisions bf16 fp16",
+        epilog="Example: dinogen bench --output bench --teachers small base --resolutions 64 256 --precisions bf16",
     )
     add = parser.add_argument
     add(
@@ -37,7 +37,7 @@ def build_parser() -> CommandParser:
         type=str,
         nargs="+",
         default=["small"],
-        help="of DINOv2's architectures small, base, large and giant, with random weights; tiny; or a saved one's folder",
+        help="teachers to measure: small, base, large, giant (random weights), tiny, or the folder of a saved one",
     )
     add("--resolutions", type=PositiveInt, nargs="+", default=[64, 256], help="sides of the generated images")
     add(
@@ -87,7 +87,7 @@ def work(args: Namespace) -> None:
     cases = list(all_cases(args))
     for number, case in enumerate(cases, 1):
         print(f"[{number}/{len(cases)}] {describe(case)}", flush=True)
-        results[case] = measure_apart(config_of(case, args, crops), case.precision, args.steps)
+        results[case] = measure_apart(config_of(case, args, crops), args.steps)
         if isinstance(results[case], str):
             print(f"    {results[case]}", flush=True)
         write_bytes(output / "benchmarks.md", page(results, args).encode())
@@ -136,24 +136,22 @@ def config_of(case: Case, args: Namespace, crops: Path) -> "RunConfig":
     shards = args.output / f"shards-{Path(name).name}"
     arguments = [
         "--config", str(args.preset), "--data", str(shards), "--output", str(args.output / "run"),
-        f"--teacher.name={name}", f"--schedule.start_resolution={case.resolution}",
-        f"--train.batch_size={args.batch_size}", f"--train.real_batch_size={args.real_batch_size}",
-        "--train.batch_size_at={}", *case.flags.split(),
+        f"--precision={case.precision}", f"--schedule.start_resolution={case.resolution}",
+        f"--batches.generated={args.batch_size}", f"--batches.real={args.real_batch_size}",
+        "--batches.generated_at={}", *case.flags.split(),
     ]  # fmt: skip
-    config = train.make_config(parser, parser.parse_args(arguments))
-    keys = {key: getattr(config.teacher, key) for key in ("input_size", "layers", "levels", "fine_layers")}
-    pack_folder(crops, shards, PackOptions(name, **keys))
-    return config
+    pack_folder(crops, shards, PackOptions(name))
+    return train.make_config(parser, parser.parse_args(arguments))
 
 
-def measure_apart(config: "RunConfig", precision: str, steps: int) -> "Result | str":
+def measure_apart(config: "RunConfig", steps: int) -> "Result | str":
     """Measure in a process of its own, whose end frees all memory; why not, where that failed."""
     from dinogen.bench import measure
     from dinogen.errors import first_line
 
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
         try:
-            return pool.submit(measure, config, precision, steps).result()
+            return pool.submit(measure, config, steps).result()
         except BrokenProcessPool:
             return "the process died, of too little memory perhaps"
         except Exception as error:  # out of the device's memory, no such precision: a line in the table
@@ -169,7 +167,7 @@ def page(results: dict[Case, "Result | str"], args: Namespace) -> str:
         f"{found[0].device if found else 'no device'}, torch {torch.__version__}; {args.batch_size} generated and "
         f"{args.real_batch_size} real images a step, {args.steps} steps each.",
         "",
-        "| teacher | px | precision | flags | real img/s | generated img/s | memory GiB | objective | TFLOP/s | share |",
+        "| teacher | px | precision | flags | real img/s | generated img/s | memory GiB | loss | TFLOP/s | share |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for case, result in results.items():

@@ -65,7 +65,6 @@ def prepare_data(output: Path, photos: Path | None, seed: int) -> Path:
 
 
 def train(output: Path, shards: Path, minutes: float, seed: int) -> None:
-    from dinogen.data.manifest import read_manifest
     from dinogen.errors import Stopped
     from dinogen.train.trainer import Trainer
     from launch.train import build_parser as build_train_parser
@@ -74,12 +73,7 @@ def train(output: Path, shards: Path, minutes: float, seed: int) -> None:
     say(4, f"Training for {minutes:g} minutes")
     parser = build_train_parser()
     arguments = ["--config", str(CONFIGS / "demo.yaml"), "--data", str(shards), "--output", str(output)]
-    config = make_config(parser, parser.parse_args([*arguments, f"--seed={seed}", f"--train.max_minutes={minutes}"]))
-    available = sum(shard.samples for shard in read_manifest(shards).shards)
-    if available < config.train.real_batch_size:
-        print(f"{available} faces are few: expect the generator to repeat them rather than to invent new ones.")
-        config.train.real_batch_size = available
-        config.train.batch_size = max(2, min(config.train.batch_size, available))
+    config = make_config(parser, parser.parse_args([*arguments, f"--seed={seed}", f"--machine.max_minutes={minutes}"]))
     trainer = Trainer(config)
     trainer.train()
     if trainer.signal_received:

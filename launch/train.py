@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def build_parser() -> CommandParser:
-    from dinogen.config import RunConfig
+    from dinogen.config import RENAMED, RunConfig
 
     parser = CommandParser(
         "train",
-        "Grow a generator on shards until it draws what the teacher sees in them. Run the same command again to go on "
-        "where it stopped. Presets: configs/*.yaml.",
-        epilog="Example: dinogen train --config configs/faces32.yaml --data shards --output runs/faces --seed 1",
+        "Grow a generator on shards until it draws what the teacher sees in them. The same command again resumes.",
+        epilog="Example: dinogen train --config faces32 --data data/shards --output runs/faces --seed 1",
+        renamed=RENAMED,
     )
     parser.add_argument(
         "--dry-run",
@@ -66,7 +66,7 @@ def work(args: Namespace) -> None:
     if trainer.signal_received:
         raise Stopped(
             f"asked to stop (signal {trainer.signal_received}): saved at {trainer.cur_nimg / 1000:.1f} kimg in "
-            f"{config.output}; run the same command again to continue",
+            f"{config.output}; run the same command again to resume",
             trainer.signal_received,
         )
     if trainer.is_main:

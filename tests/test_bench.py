@@ -14,7 +14,7 @@ from helpers.training import OF_OLD
 from launch.cli import main
 from launch.train import build_parser, make_config
 
-PRESET = "teacher:\n  input_size: 28\ngenerator: {channel_base: 128, channel_max: 16, z_dim: 16, w_dim: 16}\n"
+PRESET = "generator: {channel_base: 128, channel_max: 16, z_dim: 16, w_dim: 16}\n"
 
 
 @pytest.fixture
@@ -29,10 +29,8 @@ def teacher(tmp_path: Path) -> Path:
 
 def test_a_config_is_measured(shards32, tmp_path):
     parser = build_parser()
-    config = make_config(
-        parser, parser.parse_args(["--data", str(shards32), "--output", str(tmp_path / "run"), *OF_OLD])
-    )
-    result = measure(config, "no", steps=2)
+    flags = ["--data", str(shards32), "--output", str(tmp_path / "run"), "--precision=no", *OF_OLD]
+    result = measure(make_config(parser, parser.parse_args(flags)), steps=2)
     assert result.steps == 2 and result.device == "cpu" and result.peak_bytes > 50e6
     assert result.real_images_per_second == pytest.approx(8 / result.step_seconds)
     assert result.generated_images_per_second == pytest.approx(4 / result.step_seconds)

@@ -1,4 +1,4 @@
-"""Checkpoints: which are kept, what is noticed when one is damaged, and how a trainer goes on from old ones."""
+"""Checkpoints: which are kept, what is noticed when one is damaged, and how a trainer resumes from old ones."""
 
 import json
 import math
@@ -13,19 +13,24 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from dinogen.config import FrechetConfig
 from dinogen.errors import DinogenError
 from dinogen.objectives.frechet import FrechetLoss
+from dinogen.pyramid import PyramidSpec
 from dinogen.tensor_files import MOST_JSON_BYTES
-from dinogen.train.checkpoint import load_newest, restore_random_states, save_checkpoint
+from dinogen.train.checkpoint import load_newest, save_checkpoint
 from dinogen.train.checkpoint_read import digest_of, fingerprint
+from dinogen.train.randomness import restore_random_states
 from dinogen.train.run_folder import RunFolder
 from helpers.canary import Canary
-from helpers.small_checkpoint import EXPECTED, LEVELS, STATE, contents, names, save
-from helpers.training import OF_OLD
+from helpers.small_checkpoint import KEPT, STATE, contents, names, save
+from helpers.training import OF_OLD, newest
 from launch.train import main
 
 ROOT = Path(__file__).parent.parent
-OLD = Path(__file__).parent / "checkpoint_v1"  # written by the dinogen that wrote version 1, after 4 steps
+OLD = {version: Path(__file__).parent / f"checkpoint_v{version}" for version in (1, 2)}  # written by old dinogens
+
+
 # ---- writing
 
 
@@ -43,7 +48,7 @@ def test_milestones_stay_when_fewer_are_kept_later(tmp_path):
 def test_what_was_saved_comes_back(tmp_path):
     before = contents()
     save_checkpoint(tmp_path, 8, before, STATE)
-    path, tensors, state = load_newest(tmp_path, EXPECTED)
+    path, tensors, state = load_newest(tmp_path, KEPT)
     assert path.name == "nimg000000000008" and {key: state[key] for key in STATE} == STATE
     assert tensors.keys() == before.keys()
     for name, values in before.items():
@@ -53,9 +58,10 @@ def test_what_was_saved_comes_back(tmp_path):
 
 def remembered_moments() -> FrechetLoss:
     """A Fréchet loss after one step."""
-    loss = FrechetLoss(memory_kimg=1)
-    generated, real = ({name: torch.randn(6, *shape) for name, shape in LEVELS.items()} for _ in range(2))
-    loss(generated, real)
+    spec = PyramidSpec("t", "0", input_size=8, patch_size=4, width=4, layers=(1,), levels=(1, 2), fine_layers=())
+    loss = FrechetLoss(FrechetConfig(), spec, torch.device("cpu"))
+    generated, real = ({name: torch.randn(6, *shape) for name, shape in spec.shapes().items()} for _ in range(2))
+    loss.compare(generated, real)
     loss.settle(keep=True)
     return loss
 
@@ -63,15 +69,15 @@ def remembered_moments() -> FrechetLoss:
 def test_what_joins_late_comes_back_to_a_run_that_has_it_and_is_left_alone_by_others(tmp_path):
     loss = remembered_moments()
     save_checkpoint(tmp_path, 8, {**contents(), "frechet": loss.tensors()}, STATE)
-    _, tensors, _ = load_newest(tmp_path, EXPECTED | {"frechet": loss.expected(LEVELS)})
+    _, tensors, _ = load_newest(tmp_path, [*KEPT, loss])
     assert tensors["frechet"].keys() == loss.tensors().keys()
     assert all(torch.equal(value, tensors["frechet"][name]) for name, value in loss.tensors().items())
-    assert "frechet" not in load_newest(tmp_path, EXPECTED)[1]
+    assert "frechet" not in load_newest(tmp_path, KEPT)[1]
 
 
 def test_what_joins_late_need_not_be_there_yet(tmp_path):
     save(tmp_path, 8)
-    assert "frechet" not in load_newest(tmp_path, EXPECTED | {"frechet": remembered_moments().expected(LEVELS)})[1]
+    assert "frechet" not in load_newest(tmp_path, [*KEPT, remembered_moments()])[1]
 
 
 @pytest.mark.parametrize(
@@ -82,12 +88,12 @@ def test_a_strange_file_of_what_joins_late_is_refused(tmp_path, name, value, wha
     loss = remembered_moments()
     save_checkpoint(tmp_path, 8, {**contents(), "frechet": loss.tensors() | {name: value}}, STATE)
     with pytest.raises(DinogenError, match=f"frechet.safetensors: .*{what}"):
-        load_newest(tmp_path, EXPECTED | {"frechet": loss.expected(LEVELS)})
+        load_newest(tmp_path, [*KEPT, loss])
 
 
 def test_what_was_loaded_does_not_change_when_the_file_does(tmp_path):
     save(tmp_path, 8)
-    path, tensors, _ = load_newest(tmp_path, EXPECTED)
+    path, tensors, _ = load_newest(tmp_path, KEPT)
     before = tensors["ema"]["w_avg"].clone()
     (path / "ema.safetensors").write_bytes(b"\xff" * (path / "ema.safetensors").stat().st_size)
     assert torch.equal(tensors["ema"]["w_avg"], before)
@@ -103,21 +109,11 @@ def test_every_rank_gets_its_own_random_state_back(tmp_path):
     device, states = torch.device("cpu"), [torch.Generator().manual_seed(seed).get_state() for seed in range(3)]
     random = {"latents": torch.get_rng_state(), "ranks": torch.stack(states)}
     save_checkpoint(tmp_path, 8, contents() | {"random": random}, STATE | {"world_size": 3})
-    _, tensors, _ = load_newest(tmp_path, EXPECTED)
+    _, tensors, _ = load_newest(tmp_path, KEPT)
     for rank, state in enumerate(states):
         with torch.random.fork_rng():
             restore_random_states(tensors["random"]["ranks"][rank], device)
             assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_banks_of_any_number_of_batches_come_back(tmp_path):
-    for clock, count in ((8, 0), (16, 3)):
-        banks = {
-            f"generated/{n}/{name}": torch.randn(2, *shape) for n in range(count) for name, shape in LEVELS.items()
-        }
-        save_checkpoint(tmp_path, clock, contents() | {"banks": banks}, STATE)
-        _, tensors, _ = load_newest(tmp_path, EXPECTED)
-        assert tensors["banks"].keys() == banks.keys()
 
 
 @pytest.mark.slow
@@ -128,14 +124,14 @@ def test_a_rank_that_cannot_see_the_runs_folder_goes_on_with_the_first_one(shard
         output = tmp_path / ("shared" if shared else "apart")
         where = str(output) if shared else f"{output}$RANK"
         for kimg in (0.032, 0.064):
-            flags = ["--data", str(shards32), *OF_OLD, f"--train.total_kimg={kimg}"]
+            flags = ["--data", str(shards32), *OF_OLD, f"--schedule.total_kimg={kimg}"]
             train = f"exec {sys.executable} -m launch.train --output {where} {' '.join(flags)}"
             done = subprocess.run(
                 [*torchrun, "bash", "-c", train], cwd=ROOT, capture_output=True, text=True, timeout=500,
                 env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "ACCELERATE_USE_CPU": "true"},
             )  # fmt: skip
             assert done.returncode == 0, done.stderr[-2000:]
-        assert "Going on from" in done.stdout
+        assert "Resuming from" in done.stdout
         run = output if shared else tmp_path / "apart0"
         ends.append({path.name: load_file(path) for path in (run / "checkpoints").glob("*64/*.safetensors")})
     assert not list((tmp_path / "apart1").glob("checkpoints/*"))
@@ -167,14 +163,14 @@ def test_whatever_happens_to_the_newest_checkpoint_is_noticed_and_the_way_on_nam
     save(tmp_path, 8, 16)
     harm(tmp_path / "nimg000000000016" / file)
     with pytest.raises(DinogenError) as caught:
-        load_newest(tmp_path, EXPECTED)
+        load_newest(tmp_path, KEPT)
     line = str(caught.value)
     assert f"{tmp_path}/nimg000000000016" in line and "\n" not in line
     assert (
-        f"delete the folder {tmp_path}/nimg000000000016 to go on from nimg000000000008, which is whole: 0.008" in line
+        f"delete the folder {tmp_path}/nimg000000000016 to resume from nimg000000000008, which is whole: 0.008" in line
     )
     shutil.rmtree(tmp_path / "nimg000000000016")
-    assert load_newest(tmp_path, EXPECTED)[0].name == "nimg000000000008"
+    assert load_newest(tmp_path, KEPT)[0].name == "nimg000000000008"
 
 
 def test_a_short_write_is_told_by_its_length(tmp_path):
@@ -183,7 +179,7 @@ def test_a_short_write_is_told_by_its_length(tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     length = path.stat().st_size
     with pytest.raises(DinogenError, match=f"{path}: {length} bytes long, but {length + 100} were written"):
-        load_newest(tmp_path, EXPECTED)
+        load_newest(tmp_path, KEPT)
 
 
 def test_a_remedy_is_named_only_if_it_helps(tmp_path):
@@ -191,7 +187,7 @@ def test_a_remedy_is_named_only_if_it_helps(tmp_path):
     for path in tmp_path.glob("*/ema.safetensors"):
         path.unlink()
     with pytest.raises(DinogenError, match="ema.safetensors: missing; restore it; no checkpoint before it is whole"):
-        load_newest(tmp_path, EXPECTED)
+        load_newest(tmp_path, KEPT)
 
 
 def test_another_number_in_the_state_is_noticed(tmp_path):
@@ -199,19 +195,19 @@ def test_another_number_in_the_state_is_noticed(tmp_path):
     path = tmp_path / "nimg000000000008/state.json"
     path.write_text(path.read_text().replace('"position": 8', '"position": 9'))
     with pytest.raises(DinogenError, match="state.json: changed since it was written"):
-        load_newest(tmp_path, EXPECTED)
+        load_newest(tmp_path, KEPT)
 
 
 def test_a_renamed_checkpoint_is_noticed(tmp_path):
     save(tmp_path, 8)
     (tmp_path / "nimg000000000008").rename(tmp_path / "nimg000000000800")
     with pytest.raises(DinogenError, match="holds the checkpoint of 8 images, which its name denies"):
-        load_newest(tmp_path, EXPECTED)
+        load_newest(tmp_path, KEPT)
 
 
 def test_a_trainer_stops_at_a_damaged_checkpoint_and_leaves_it_alone(shards32, tmp_path, capsys):
     for clock in (8, 16):
-        save_checkpoint(tmp_path / "run/checkpoints", clock, contents() | {"banks": {}}, STATE)
+        save_checkpoint(tmp_path / "run/checkpoints", clock, contents(), STATE)
     broken = tmp_path / "run/checkpoints/nimg000000000016/random.safetensors"
     flip(broken)
     assert main(["--data", str(shards32), "--output", str(tmp_path / "run"), *OF_OLD]) == 1
@@ -248,15 +244,18 @@ def test_leftovers_of_killed_launches_are_cleared_away_and_nothing_else(tmp_path
 # ---- other versions
 
 
-def test_a_checkpoint_of_version_1_is_gone_on_from(shards32, tmp_path, capsys):
-    shutil.copytree(OLD, tmp_path / "run/checkpoints")
+@pytest.mark.parametrize("version", OLD)
+def test_a_checkpoint_of_an_old_version_is_resumed(shards32, tmp_path, capsys, version):
+    shutil.copytree(OLD[version], tmp_path / "run/checkpoints")
     old = tmp_path / "run/checkpoints/nimg000000000032"
     weights = load_file(old / "generator.safetensors")
-    assert main(["--data", str(shards32), "--output", str(tmp_path / "run"), *OF_OLD, "--train.total_kimg=0.04"]) == 0
-    assert f"Going on from {old} (0.0 kimg)" in capsys.readouterr().out
+    assert (
+        main(["--data", str(shards32), "--output", str(tmp_path / "run"), *OF_OLD, "--schedule.total_kimg=0.04"]) == 0
+    )
+    assert f"Resuming from {old} (0.0 kimg)" in capsys.readouterr().out
     new = tmp_path / "run/checkpoints/nimg000000000040"
     state = json.loads((new / "state.json").read_text())
-    assert state["version"] == 2 and state["loader"] == {"epoch": 0, "position": 40} and state["cur_step"] == 5
+    assert state["version"] == 3 and state["loader"] == {"epoch": 0, "position": 40} and state["cur_step"] == 5
     steps = {int(value) for name, value in load_file(new / "optimizer.safetensors").items() if name.endswith("/step")}
     assert max(steps) == 5, "the optimiser went on too"
     moved = load_file(new / "generator.safetensors")
@@ -265,20 +264,41 @@ def test_a_checkpoint_of_version_1_is_gone_on_from(shards32, tmp_path, capsys):
 
 
 def test_a_damaged_checkpoint_of_version_1_is_named(tmp_path):
-    shutil.copytree(OLD, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(OLD[1], tmp_path, dirs_exist_ok=True)
     halve(tmp_path / "nimg000000000032/ema.safetensors")
     with pytest.raises(DinogenError, match="ema.safetensors: no whole safetensors file"):
-        load_newest(tmp_path, EXPECTED)
+        load_newest(tmp_path, KEPT)
 
 
-@pytest.mark.parametrize("version", [0, 3, 99])
+@pytest.mark.parametrize("version", [0, 4, 99])
 def test_a_checkpoint_of_an_unknown_version_is_refused_by_its_number(tmp_path, version):
     save(tmp_path, 8)
     rewrite_state(tmp_path / "nimg000000000008", version=version)
     with pytest.raises(
-        DinogenError, match=f"version {version}, this dinogen reads 1 to 2; go on with the dinogen that"
+        DinogenError, match=f"version {version}, this dinogen reads 1 to 3; resume with the dinogen that"
     ):
-        load_newest(tmp_path, EXPECTED)
+        load_newest(tmp_path, KEPT)
+
+
+def as_version_2(checkpoint: Path) -> None:
+    """Names and keys as version 2 had them."""
+    (checkpoint / "heads.safetensors").rename(checkpoint / "adversary.safetensors")
+    state = json.loads((checkpoint / "state.json").read_text()) | {"version": 2, "bank_resolution": None}
+    state["files"] = {path.name: fingerprint(path) for path in sorted(checkpoint.glob("*.safetensors"))}
+    state["sha256"] = digest_of(state)
+    (checkpoint / "state.json").write_text(json.dumps(state))
+
+
+def test_heads_of_version_2_are_found_under_their_old_name(shards32, tmp_path):
+    ends = []
+    for folder in (tmp_path / "run", tmp_path / "old"):
+        flags = ["--data", str(shards32), "--output", str(folder), *OF_OLD, "--heads.weight=0.1"]
+        assert main([*flags, "--schedule.total_kimg=0.032"]) == 0
+        if folder.name == "old":
+            as_version_2(newest(folder, "checkpoints/*"))
+        assert main([*flags, "--schedule.total_kimg=0.04"]) == 0
+        ends.append(load_file(newest(folder, "checkpoints/*") / "heads.safetensors"))
+    assert ends[0].keys() == ends[1].keys() and all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
 # ---- malice: the writer of these knew the format, so that lengths and hashes are right
@@ -291,7 +311,7 @@ def rewrite_state(checkpoint: Path, **changes) -> None:
 
 
 def sign(checkpoint: Path) -> None:
-    rewrite_state(checkpoint, files={path.name: fingerprint(path) for path in sorted(checkpoint.glob("*.safetensors"))})
+    rewrite_state(checkpoint, files={path.stem: fingerprint(path) for path in sorted(checkpoint.glob("*.safetensors"))})
 
 
 def header(length: int, text: bytes = b"{}") -> bytes:
@@ -302,7 +322,7 @@ def refusal(folder: Path) -> str:
     """What is said of the only checkpoint there; memory must stay as it was."""
     before = psutil.Process().memory_info().rss
     with pytest.raises(DinogenError) as caught:
-        load_newest(folder, EXPECTED)
+        load_newest(folder, KEPT)
     assert psutil.Process().memory_info().rss - before < 100e6
     line = str(caught.value)
     assert "\n" not in line and len(line) < 1000 and "no checkpoint before it is whole" in line
@@ -324,7 +344,7 @@ def test_pickles_beside_the_files_are_not_looked_at(tmp_path):
     canary = tmp_path / "canary"
     for name in ("ema.pt", "pytorch_model.bin", "generator.pkl", "state.pth"):
         torch.save({"w_avg": Canary(canary)}, tmp_path / "nimg000000000008" / name)
-    assert load_newest(tmp_path, EXPECTED) is not None
+    assert load_newest(tmp_path, KEPT) is not None
     assert not canary.exists()
     torch.load(tmp_path / "nimg000000000008/ema.pt", weights_only=False)
     assert canary.exists(), "the canary works"
@@ -346,9 +366,6 @@ def without(tensors: dict, name: str) -> dict:
         ("generator", lambda x: x | {"w_avg": torch.full((8,), math.nan)}, "w_avg holds numbers that are not finite"),
         ("optimizer", lambda x: without(x, "mapping.layers.0.bias/step"), "mapping.layers.0.bias/step is missing"),
         ("optimizer", lambda x: x | {"w_avg/step": torch.zeros(())}, "holds an unknown tensor, 'w_avg/step'"),
-        ("banks", lambda x: without(x, "real/0/cls"), "real/0/cls is missing"),
-        ("banks", lambda x: x | {"other/0/cls": torch.zeros(3, 4)}, "holds an unknown tensor, 'other/0/cls'"),
-        ("banks", lambda x: x | {"real/0/cls": torch.zeros(3, 5)}, "real/0/cls has shape [3, 5] instead of ['any', 4]"),
         ("random", lambda x: x | {"ranks": torch.zeros(1, 5056, dtype=torch.uint8)}, "no random state"),
         ("random", lambda x: x | {"ranks": x["ranks"].repeat(3, 1)}, "3 ranks' random states instead of 1"),
         ("random", lambda x: x | {"ranks": torch.zeros(1, 2**20, dtype=torch.uint8)}, "ranks has shape [1, 1048576]"),
@@ -399,7 +416,7 @@ def test_an_absurd_state_is_refused(tmp_path, text):
     "changes",
     [
         {"files": {}}, {"files": None}, {"files": {"../../ema.safetensors": {}}}, {"files": 7}, {"evil": 1},
-        {"files": {f"{name}.safetensors": None for name in EXPECTED}}, {"cur_nimg": -8}, {"cur_nimg": 8.0},
+        {"files": {part.file: None for part in KEPT}}, {"cur_nimg": -8}, {"cur_nimg": 8.0},
         {"cur_step": 10**300}, {"world_size": 0}, {"world_size": 2**40}, {"loader": {}}, {"loader": [0, 8]},
         {"loader": {"epoch": 0, "position": "8"}}, {"loader": {"epoch": 0, "position": 8, "evil": 1}},
         {"scaler": {"scale": "1"}}, {"scaler": [1]}, {"cur_step": None}, {"sha256": None}, {"sha256": "0" * 64},

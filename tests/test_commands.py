@@ -44,8 +44,8 @@ def test_every_verb_explains_itself_as_a_module_too(verb):
         ("download", "--dataset --output --workers"),
         ("crop", "--input --output --detector --faces --min-face --workers"),
         ("pack", "--input --output --teacher --captions --batch-size"),
-        ("train", "--config --data --output --seed --objective.name --teacher.shard --train.total_kimg "
-         "--train.max_minutes --train.checkpoint_kimg"),
+        ("train", "--config --data --output --seed --objective.name --teacher.shard --schedule.total_kimg "
+         "--machine.max_minutes --saving.checkpoint_kimg"),
         ("sample", "--model --count --output --seed --truncation-psi"),
         ("interpolate", "--model --output --frames --seed"),
         ("evaluate", "--model --reference --count --output"),
@@ -64,7 +64,7 @@ def test_the_public_flags_exist(verb, flags, capsys):
 def test_presets_hold_only_known_and_possible_keys(preset):
     parser = build_parser()
     config = make_config(parser, parser.parse_args(["--config", str(preset), "--data", "d", "--output", "o"]))
-    assert config.train.batch_size <= config.train.real_batch_size
+    assert config.batches.generated <= config.batches.real
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "configs/accelerate").glob("*.yaml")), ids=lambda path: path.name)
@@ -75,12 +75,12 @@ def test_accelerate_can_read_its_configs(file):
 
 def test_print_config_gives_a_file_that_can_be_read_back(capsys, tmp_path):
     with pytest.raises(SystemExit):
-        main(["train", "--data", "d", "--output", "o", "--train.total_kimg", "7", "--print-config"])
+        main(["train", "--data", "d", "--output", "o", "--schedule.total_kimg", "7", "--print-config"])
     text = capsys.readouterr().out
-    assert yaml.safe_load(text)["train"]["total_kimg"] == 7
+    assert yaml.safe_load(text)["schedule"]["total_kimg"] == 7
     (tmp_path / "printed.yaml").write_text(text)
     parser = build_parser()
-    assert make_config(parser, parser.parse_args(["--config", str(tmp_path / "printed.yaml")])).train.total_kimg == 7
+    assert make_config(parser, parser.parse_args(["--config", str(tmp_path / "printed.yaml")])).schedule.total_kimg == 7
 
 
 def test_dashes_and_an_equals_sign_work_alike(tmp_path, capsys):
@@ -331,10 +331,10 @@ def test_a_block_that_may_be_absent_is_on_when_one_of_its_keys_is_given():
 def test_a_preset_is_found_by_name_from_any_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     flags = ["--data", "d", "--output", "o"]
-    total = build_parser().parse_args(["--config", str(ROOT / "configs/demo.yaml"), *flags]).train.total_kimg
-    assert build_parser().parse_args(["--config", "demo", *flags]).train.total_kimg == total
-    Path("demo").write_text("train: {total_kimg: 7}\n")
-    assert build_parser().parse_args(["--config", "demo", *flags]).train.total_kimg == 7
+    total = build_parser().parse_args(["--config", str(ROOT / "configs/demo.yaml"), *flags]).schedule.total_kimg
+    assert build_parser().parse_args(["--config", "demo", *flags]).schedule.total_kimg == total
+    Path("demo").write_text("schedule: {total_kimg: 7}\n")
+    assert build_parser().parse_args(["--config", "demo", *flags]).schedule.total_kimg == 7
 
 
 def test_an_unknown_preset_is_answered_with_all_and_the_nearest(capsys):

@@ -26,7 +26,7 @@ DOCKERFILE = ROOT / "docker/Dockerfile"
 ENTRYPOINT = ROOT / "docker/entrypoint.sh"
 TINY = [
     "--generator.channel_base=128", "--generator.channel_max=16", "--generator.z_dim=16", "--generator.w_dim=16",
-    "--train.batch_size=8", "--train.real_batch_size=16", "--train.log_kimg=0.016",
+    "--batches.generated=8", "--batches.real=16", "--saving.log_kimg=0.016",
 ]  # fmt: skip
 
 
@@ -253,7 +253,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(shards32, tmp_path):
 def test_it_trains_and_a_stop_reaches_the_trainer_which_saves(shards32, tmp_path):
     output = tmp_path / "run"
     process = subprocess.Popen(
-        [str(ENTRYPOINT), *TINY, "--train.total_kimg=1e6"], env=environment(DATA=shards32, OUTPUT=output),
+        [str(ENTRYPOINT), *TINY, "--schedule.total_kimg=1e6"], env=environment(DATA=shards32, OUTPUT=output),
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 300

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from dinogen.config import GeneratorConfig, RunConfig, ScheduleConfig, TrainConfig
+from dinogen.config import BatchesConfig, GeneratorConfig, ObjectiveConfig, OptimizerConfig, RunConfig, ScheduleConfig
+from dinogen.objectives import make_loss
 from dinogen.train import dry_run
-from dinogen.train.measure import StagePlan, plan_stages
+from dinogen.train.measure import plan_stages
 from helpers.training import OF_OLD
 from launch.train import main
 
 ROOT = Path(__file__).parent.parent
-LONG = ["--train.total_kimg=100", "--train.snapshot_kimg=10", "--train.keep_every_kimg=50"]
+LONG = ["--schedule.total_kimg=100", "--saving.snapshot_kimg=10", "--saving.keep_every_kimg=50"]
 
 
 def tree(folder: Path) -> dict[str, str]:
@@ -32,22 +33,39 @@ def rehearse(capsys: pytest.CaptureFixture, *flags: str) -> str:
     return capsys.readouterr().out
 
 
+def plan(total_kimg: float, **blocks: object) -> list[tuple[int, int, int, str]]:
+    schedule = ScheduleConfig(total_kimg=total_kimg, stage_kimg=6, fade_kimg=3)
+    config = RunConfig("d", "o", generator=GeneratorConfig(img_resolution=32), schedule=schedule, **blocks)
+    return [
+        (part.resolution, part.start, part.end, part.terms) for part in plan_stages(config, make_loss(config, None))
+    ]
+
+
 def test_the_stages_are_those_that_the_run_gets_to():
-    config = RunConfig("d", "o", generator=GeneratorConfig(img_resolution=32))
-    config.schedule, config.train = ScheduleConfig(stage_kimg=6, fade_kimg=3), TrainConfig(total_kimg=800)
-    ends = [StagePlan(4, 0, 6000), StagePlan(8, 6000, 12000), StagePlan(16, 12000, 18000), StagePlan(32, 18000, 800000)]
-    assert plan_stages(config) == ends
-    config.train.total_kimg = 8
-    assert plan_stages(config) == [StagePlan(4, 0, 6000), StagePlan(8, 6000, 8000)]
-    config.train = TrainConfig(total_kimg=15, decay_kimg=7, decay_batch_growth=2)
-    parts = [StagePlan(4, 0, 6000), StagePlan(8, 6000, 8000), StagePlan(8, 8000, 12000), StagePlan(16, 12000, 15000)]
-    assert plan_stages(config) == parts, "where batches grow in a stage it is measured twice"
+    kind = "sinkhorn"
+    assert plan(800) == [
+        (4, 0, 6000, kind),
+        (8, 6000, 12000, kind),
+        (16, 12000, 18000, kind),
+        (32, 18000, 800000, kind),
+    ]
+    assert plan(8) == [(4, 0, 6000, kind), (8, 6000, 8000, kind)]
+
+
+def test_a_stage_is_measured_in_parts_where_batches_grow_or_the_loss_changes():
+    grown = plan(15, optimizer=OptimizerConfig(decay_kimg=7), batches=BatchesConfig(decay_growth=2))
+    assert [part[:3] for part in grown] == [(4, 0, 6000), (8, 6000, 8000), (8, 8000, 12000), (16, 12000, 15000)]
+    parts = plan(8, objective=ObjectiveConfig(warmup_kimg=2, bands=4, bands_from_kimg=7))
+    assert parts == [
+        (4, 0, 2000, "paired"), (4, 2000, 6000, "sinkhorn"), (8, 6000, 7000, "sinkhorn"),
+        (8, 7000, 8000, "sinkhorn in 4 bands"),
+    ]  # fmt: skip
 
 
 def test_it_measures_every_stage_and_writes_nothing(shards32, tmp_path, capsys):
     out = rehearse(capsys, "--data", str(shards32), "--output", str(tmp_path / "run"), *OF_OLD, *LONG)
     assert "1 process on cpu, fp32. Nothing was written" in out and "0.6 M parameters, whole on every process" in out
-    rows = re.findall(r"^(\d) px +\S+ +4/8 +([\d.]+) +([\d.]+) GiB +\d:\d\d:\d\d$", out, re.MULTILINE)
+    rows = re.findall(r"^(\d) px +\S+ +sinkhorn +4/8 +([\d.]+) +([\d.]+) GiB +\d:\d\d:\d\d$", out, re.MULTILINE)
     assert [row[0] for row in rows] == ["4", "8"] and all(float(value) > 0 for row in rows for value in row)
     whole = re.search(r"^all +0–100 .* (\d+):(\d\d):(\d\d)$", out, re.MULTILINE)
     hours, minutes, seconds = map(int, whole.groups())
@@ -58,7 +76,7 @@ def test_it_measures_every_stage_and_writes_nothing(shards32, tmp_path, capsys):
 
 def test_of_a_run_that_has_begun_it_says_what_is_left_and_how_large_its_files_are(shards32, tmp_path, capsys):
     flags = ["--data", str(shards32), "--output", str(tmp_path / "run"), *OF_OLD]
-    assert main([*flags, "--train.total_kimg=0.032"]) == 0
+    assert main([*flags, "--schedule.total_kimg=0.032"]) == 0
     before = tree(tmp_path / "run")
     capsys.readouterr()
     out = rehearse(capsys, *flags, *LONG)
@@ -80,8 +98,8 @@ def test_what_is_not_cheap_to_measure_is_marked(shards32, tmp_path, capsys, monk
 
 
 def test_too_small_a_disk_is_said(shards32, tmp_path, capsys):
-    flags = ["--data", str(shards32), "--output", str(tmp_path / "run"), *OF_OLD, "--train.total_kimg=1e9"]
-    assert "That does not fit: make room" in rehearse(capsys, *flags, "--train.snapshot_kimg=0.1")
+    flags = ["--data", str(shards32), "--output", str(tmp_path / "run"), *OF_OLD, "--schedule.total_kimg=1e9"]
+    assert "That does not fit: make room" in rehearse(capsys, *flags, "--saving.snapshot_kimg=0.1")
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import torch
 from accelerate.optimizer import AcceleratedOptimizer
 
 from dinogen.errors import DinogenError
+from dinogen.train import health
 from dinogen.train.health import StepChecks, Verdict
 from dinogen.train.monitor import ALARM_AFTER_KIMG
 from dinogen.train.rises import ENOUGH, RiseWatch
@@ -16,13 +17,12 @@ from dinogen.train.trainer import Trainer
 from helpers.ranks import NARROW, start_ranks
 from launch.train import build_parser, make_config
 
-SMALL = [*NARROW, "--train.batch_size=4", "--train.real_batch_size=8", "--schedule.start_resolution=32"]
-BANKS = ["--objective.self_term=independent", "--objective.real_bank=16", "--objective.generated_bank=8"]
+SMALL = [*NARROW, "--batches.generated=4", "--batches.real=8", "--schedule.start_resolution=32"]
 
 
 def make_trainer(shards: Path, output: Path, *more: str) -> Trainer:
     parser = build_parser()
-    arguments = ["--data", str(shards), "--output", str(output), *SMALL, "--train.max_bad_steps=3", *more]
+    arguments = ["--data", str(shards), "--output", str(output), *SMALL, *more]
     return Trainer(make_config(parser, parser.parse_args(arguments)))
 
 
@@ -61,7 +61,8 @@ def test_a_step_that_is_not_finite_changes_no_weight_and_the_next_one_learns(tra
     assert not all(torch.equal(a, b) for a, b in zip(before, weights(trainer)))
 
 
-def test_too_many_in_a_row_end_the_run_and_name_what_was_not_finite(trainer):
+def test_too_many_in_a_row_end_the_run_and_name_what_was_not_finite(trainer, monkeypatch):
+    monkeypatch.setattr(health, "MOST_BAD_STEPS", 3)
     poison(trainer)
     batches = trainer.one_stage()
     for _ in range(2):
@@ -70,12 +71,16 @@ def test_too_many_in_a_row_end_the_run_and_name_what_was_not_finite(trainer):
         trainer.train_step(*next(batches))
 
 
-@pytest.mark.parametrize("more", [[], pytest.param(["--train.gradient_accumulation_steps=2"], marks=pytest.mark.slow)])
+@pytest.mark.parametrize("more", [[], pytest.param(["--batches.accumulation=2"], marks=pytest.mark.slow)])
 def test_a_fault_on_one_rank_is_skipped_on_both_and_traced_to_its_rank_and_tensor(shards32, tmp_path, more):
     places = {1: "images", 2: "features", 4: "cost", 6: "cost", 7: "images", 8: "features"}
-    plan = {"poison": [{"rank": 1, "step": step, "where": where} for step, where in places.items()], "states": True}
-    flags = ["--data", str(shards32), "--output", str(tmp_path / "run"), *SMALL, *BANKS, *more]
-    run = start_ranks(2, tmp_path, [*flags, "--train.max_bad_steps=3", "--train.total_kimg=10"], plan)
+    plan = {
+        "poison": [{"rank": 1, "step": step, "where": where} for step, where in places.items()],
+        "states": True,
+        "most_bad_steps": 3,
+    }
+    flags = ["--data", str(shards32), "--output", str(tmp_path / "run"), *SMALL, "--frechet.weight=1", *more]
+    run = start_ranks(2, tmp_path, [*flags, "--schedule.total_kimg=10"], plan)
     named = {
         "images": "rank 1: the generated images",
         "features": "rank 1: the generated images' features",  # those of the real ones are stored

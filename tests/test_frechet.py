@@ -4,7 +4,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from dinogen.config import FrechetConfig
 from dinogen.objectives.frechet import RIDGE, FrechetLoss, Moments
+from dinogen.pyramid import PyramidSpec
+
+SPEC = PyramidSpec("t", "0", input_size=8, patch_size=4, width=6, layers=(1,), levels=(1, 2), fine_layers=())
+
+
+def make_loss(memory: float = 10_000) -> FrechetLoss:
+    return FrechetLoss(FrechetConfig(), SPEC, torch.device("cpu"), memory)
 
 
 def correlated(count: int, width: int = 6, seed: int = 0, shift: float = 0.0) -> Tensor:
@@ -35,7 +43,7 @@ def test_value_and_gradient_are_those_of_the_distance():
     distance = reference_distance(reference, b.double())
     distance.backward()
     ours = a.clone().requires_grad_(True)
-    result = FrechetLoss(memory_kimg=10)({"cls": ours}, {"cls": b})
+    result = make_loss().compare({"cls": ours}, {"cls": b})
     result.loss.backward()
     unit = float(torch.cov(b.T, correction=0).trace())
     found = result.statistics["frechet/cls"].double() * unit
@@ -48,7 +56,7 @@ def test_value_and_gradient_are_those_of_the_distance():
 
 def test_equal_distributions_leave_next_to_nothing():
     def value(other: Tensor) -> Tensor:
-        return FrechetLoss(10)({"cls": correlated(2000, seed=1)}, {"cls": other}).statistics["frechet/cls"]
+        return make_loss().compare({"cls": correlated(2000, seed=1)}, {"cls": other}).statistics["frechet/cls"]
 
     assert value(correlated(2000, seed=2)) < 0.01
     assert value(correlated(2000, seed=2, shift=1)) > 0.3
@@ -56,15 +64,15 @@ def test_equal_distributions_leave_next_to_nothing():
 
 
 def test_only_features_of_whole_images_take_part():
-    loss = FrechetLoss(10)
+    loss = make_loss()
     pyramid = {"cls": torch.randn(8, 4), "l1_1x1": torch.randn(8, 4, 1, 1), "l1_2x2": torch.randn(8, 4, 2, 2)}
-    assert loss(pyramid, pyramid).statistics.keys() == {"frechet/cls", "frechet/l1_1x1"}
+    assert loss.compare(pyramid, pyramid).statistics.keys() == {"frechet/cls", "frechet/l1_1x1"}
 
 
 @pytest.mark.parametrize("real", [torch.ones(8, 4), torch.arange(8.0)[:, None].expand(8, 4)], ids=["constant", "line"])
 def test_degenerate_features_give_a_finite_loss(real):
     generated = torch.ones(8, 4, requires_grad=True)
-    result = FrechetLoss(10)({"cls": generated}, {"cls": real})
+    result = make_loss().compare({"cls": generated}, {"cls": real})
     result.loss.backward()
     assert result.loss.isfinite() and generated.grad.isfinite().all()
 
@@ -88,26 +96,26 @@ def test_moments_are_those_of_all_images_with_fading_weights():
 
 
 def test_what_is_remembered_survives_a_checkpoint():
-    first, second = FrechetLoss(1), FrechetLoss(1)
+    first, second = make_loss(1000), make_loss(1000)
     for seed in range(3):
-        first({"cls": correlated(16, seed=seed)}, {"cls": correlated(16, seed=9 + seed)})
+        first.compare({"cls": correlated(16, seed=seed)}, {"cls": correlated(16, seed=9 + seed)})
         first.settle(keep=True)
-    second.restore(first.tensors(), torch.device("cpu"))
+    second.restore(first.tensors())
     batch = {"cls": correlated(16, seed=5)}, {"cls": correlated(16, seed=6)}
-    assert torch.equal(first(*batch).loss, second(*batch).loss)
+    assert torch.equal(first.compare(*batch).loss, second.compare(*batch).loss)
 
 
 def test_a_skipped_step_is_forgotten():
-    loss, twin = FrechetLoss(1), FrechetLoss(1)
+    loss, twin = make_loss(1000), make_loss(1000)
     for one in (loss, twin):
-        one({"cls": correlated(16, seed=1)}, {"cls": correlated(16, seed=2)})
+        one.compare({"cls": correlated(16, seed=1)}, {"cls": correlated(16, seed=2)})
         one.settle(keep=True)
     broken = correlated(16, seed=4)
     broken[3, 2] = float("nan")
-    assert loss({"cls": broken}, {"cls": correlated(16, seed=3)}).loss.isnan(), "which is why it is skipped"
+    assert loss.compare({"cls": broken}, {"cls": correlated(16, seed=3)}).loss.isnan(), "which is why it is skipped"
     loss.settle(keep=False)
     batch = {"cls": correlated(16, seed=5)}, {"cls": correlated(16, seed=6)}
-    assert torch.equal(loss(*batch).loss, twin(*batch).loss)
+    assert torch.equal(loss.compare(*batch).loss, twin.compare(*batch).loss)
 
 
 # ---- the toy: a small batch must find the shape of a distribution that it cannot show at one time
@@ -118,12 +126,12 @@ def test_points_take_the_mean_and_the_covariance_of_the_reals():
     mixing = torch.tensor([[2.0, 0.0], [1.5, 0.3]])
     affine = torch.nn.utils.skip_init(torch.nn.Linear, 2, 2)
     affine.load_state_dict({"weight": 0.5 * torch.eye(2), "bias": torch.zeros(2)})
-    loss, optimizer = FrechetLoss(memory_kimg=0.5), torch.optim.Adam(affine.parameters(), lr=0.02)
+    loss, optimizer = make_loss(memory=500), torch.optim.Adam(affine.parameters(), lr=0.02)
     for step in range(500):
         optimizer.param_groups[0]["lr"] = 0.02 if step < 350 else 0.002  # the memory's delay makes it swing
         real = torch.randn(16, 2, generator=rng) @ mixing + torch.tensor([1.0, -2.0])
         optimizer.zero_grad()
-        loss({"cls": affine(torch.randn(16, 2, generator=rng))}, {"cls": real}).loss.backward()
+        loss.compare({"cls": affine(torch.randn(16, 2, generator=rng))}, {"cls": real}).loss.backward()
         optimizer.step()
         loss.settle(keep=True)
     covariance = affine.weight.detach() @ affine.weight.detach().T

@@ -60,7 +60,7 @@ def test_what_a_killed_save_left_is_gone_after_the_next_start(killed, moment, tm
 
 
 def train_flags(data: Path, output: Path) -> list[str]:
-    often = ["--train.total_kimg=0.064", "--train.checkpoint_kimg=0.016"]
+    often = ["--schedule.total_kimg=0.064", "--saving.checkpoint_kimg=0.016"]
     return ["--data", str(data), "--output", str(output), *OF_OLD, *often]
 
 

@@ -34,7 +34,7 @@ NODE = [str(ROOT / "launch/node.sh")]
 SLURM = ["bash", str(ROOT / "launch/slurm.sbatch")]
 TINY = [
     "--generator.channel_base=128", "--generator.channel_max=16", "--generator.z_dim=16", "--generator.w_dim=16",
-    "--train.batch_size=8", "--train.real_batch_size=16", "--train.log_kimg=0.016",
+    "--batches.generated=8", "--batches.real=16", "--saving.log_kimg=0.016",
 ]  # fmt: skip
 
 SRUN = """#!/usr/bin/env bash
@@ -135,7 +135,7 @@ def stand_ins(tmp_path) -> Path:
 
 def test_two_processes_on_one_machine_finish_a_run(shards32, tmp_path):
     env = surroundings(DATA=shards32, OUTPUT=tmp_path / "run", NUM_PROCESSES=2)
-    done = run([*NODE, *TINY, "--train.total_kimg=0.016"], env)
+    done = run([*NODE, *TINY, "--schedule.total_kimg=0.016"], env)
     assert done.returncode == 0, done.stderr[-2000:]
     assert '"ranks": 2' in (tmp_path / "run/environment.json").read_text()
     assert list((tmp_path / "run/snapshots").iterdir())
@@ -226,7 +226,7 @@ def slurm(stand_ins: Path, data: Path, output: Path, nodes: int) -> dict[str, st
 
 def test_a_job_on_two_nodes_that_is_preempted_saves_and_is_queued_again(shards32, tmp_path, stand_ins):
     output = tmp_path / "run"
-    process = start([*SLURM, *TINY, "--train.total_kimg=1e6"], slurm(stand_ins, shards32, output, nodes=2))
+    process = start([*SLURM, *TINY, "--schedule.total_kimg=1e6"], slurm(stand_ins, shards32, output, nodes=2))
     wait_for(lambda: list(output.glob("tensorboard/*")), process)
     process.send_signal(signal.SIGUSR1)
     out, err = process.communicate(timeout=400)
@@ -259,7 +259,7 @@ def test_a_job_is_not_queued_again_when_it_is(tmp_path, stand_ins, number, last_
 def test_a_job_that_fails_is_not_queued_again(tmp_path, stand_ins):
     done = run([*SLURM, "--train.totl_kimg=1"], slurm(stand_ins, tmp_path / "none", tmp_path / "run", nodes=1))
     assert done.returncode not in (0, 143)
-    assert "did you mean 'train.total_kimg'?" in done.stderr
+    assert "did you mean 'schedule.total_kimg'?" in done.stderr
     assert not (stand_ins / "requeued").exists()
 
 

@@ -1,4 +1,4 @@
-"""Ways to compute the same step, which must come to (nearly) the same gradient, in the types that docs/training.md says."""
+"""Ways to compute the same step: they come to (nearly) the same gradient, in the types that docs/training.md says."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim import Adam
 
 from dinogen.doctor import examine_compiler
-from dinogen.train.building import lay_out_like_parameters
+from dinogen.kept import KeptAdam
 from helpers.ranks import ROOT, torchrun
 
 
@@ -44,7 +44,7 @@ def test_bf16_is_for_convolutions_and_products_alone(shards32, tmp_path, plain):
 
 
 def test_a_teacher_in_bf16_hands_out_float32(shards32, tmp_path, plain):
-    gradient, types = one_step(shards32, tmp_path, "--teacher.dtype=bf16", ACCELERATE_MIXED_PRECISION="bf16")
+    gradient, types = one_step(shards32, tmp_path, "--teacher.precision=bf16", ACCELERATE_MIXED_PRECISION="bf16")
     assert types == plain[1] | {"convolution": "bfloat16", "product": "bfloat16", "teacher": "bfloat16"}
     assert 0 < error(gradient, plain[0]) < 0.1
 
@@ -58,18 +58,17 @@ def test_activation_checkpointing_changes_nothing(shards32, tmp_path, plain):
 @pytest.mark.slow
 @pytest.mark.skipif(examine_compiler().verdict != "ok", reason="torch.compile needs a C compiler")
 def test_compiled_a_step_comes_to_the_same(shards32, tmp_path, plain):
-    gradient, _ = one_step(shards32, tmp_path, "--train.compile=true")
+    gradient, _ = one_step(shards32, tmp_path, "--machine.compile=true")
     assert error(gradient, plain[0]) < 1e-4
 
 
 def test_restored_moments_lie_as_their_parameters_do():
-    parameter = torch.nn.Parameter(torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last))
-    optimizer = Adam([parameter])
-    parameter.sum().backward()
+    module = torch.nn.Conv2d(3, 4, 2, bias=False).to(memory_format=torch.channels_last)
+    optimizer = Adam(module.parameters())
+    module.weight.sum().backward()
     optimizer.step()
-    values = {key: torch.rand(4, 3, 2, 2) for key in ("exp_avg", "exp_avg_sq")}
-    optimizer.state[parameter].update({key: value.clone() for key, value in values.items()})
-    lay_out_like_parameters(optimizer)
-    for key, value in values.items():
-        restored = optimizer.state[parameter][key]
-        assert restored.stride() == parameter.stride() and torch.equal(restored, value)
+    values = {f"weight/{key}": torch.rand(4, 3, 2, 2) for key in ("exp_avg", "exp_avg_sq")}
+    KeptAdam("optimizer", optimizer, module).restore(values | {"weight/step": torch.tensor(1.0)})
+    for name, value in values.items():
+        restored = optimizer.state[module.weight][name.removeprefix("weight/")]
+        assert restored.stride() == module.weight.stride() and torch.equal(restored, value)

@@ -13,10 +13,8 @@ from helpers.training import NARROW, complaint, flags, newest
 from launch.train import main
 
 PRESETS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
-TINY_TEACHER = ["--teacher.name=tiny", "--teacher.input_size=32", "--teacher.layers=null", "--teacher.levels=null",
-                "--teacher.fine_layers=null"]  # fmt: skip
-STEP = ["--train.batch_size=4", "--train.real_batch_size=8", "--train.batch_size_at={}", "--train.total_kimg=0.008",
-        "--train.workers=0", "--train.evaluate_kimg=null", "--train.stored_pyramids_from=null"]  # fmt: skip
+STEP = ["--batches.generated=4", "--batches.real=8", "--batches.generated_at={}", "--schedule.total_kimg=0.008",
+        "--machine.workers=0", "--saving.evaluate_kimg=null", "--teacher.stored_pyramids_from=null"]  # fmt: skip
 
 
 def save_snapshot(folder: Path, resolution: int, **changes: int) -> Path:
@@ -31,9 +29,9 @@ def save_snapshot(folder: Path, resolution: int, **changes: int) -> Path:
 def test_a_narrow_generator_takes_a_step(preset, shards32, tmp_path):
     more = []
     if preset.stem == "finetune":
-        more = [f"--train.init_from={save_snapshot(tmp_path / 'snapshot', 256)}"]
+        more = [f"--init_from={save_snapshot(tmp_path / 'snapshot', 256)}"]
     where = ["--data", str(shards32), "--output", str(tmp_path / "run")]
-    assert main(["--config", str(preset), *where, *NARROW, *TINY_TEACHER, *STEP, *more]) == 0
+    assert main(["--config", str(preset), *where, *NARROW, *STEP, *more]) == 0
     settings = json.loads((newest(tmp_path / "run", "snapshots/*") / "config.json").read_text())
     assert settings["trained_resolution"] == yaml.safe_load(preset.read_text())["schedule"].get("start_resolution", 4)
 
@@ -47,17 +45,17 @@ SIZES = ["--generator.mapping_layers=4", "--generator.img_resolution=256"]
 def test_a_new_run_starts_at_the_snapshots_weights_and_goes_on_from_its_own(shards32, tmp_path):
     """A learning rate of next to nothing shows where it started."""
     snapshot = save_snapshot(tmp_path / "snapshot", 64)
-    still = [*SIZES, "--train.learning_rate=1e-12", f"--train.init_from={snapshot}"]
-    assert main(flags(shards32, tmp_path / "run", *still, "--train.total_kimg=0.016")) == 0
+    still = [*SIZES, "--optimizer.learning_rate=1e-12", f"--init_from={snapshot}"]
+    assert main(flags(shards32, tmp_path / "run", *still, "--schedule.total_kimg=0.016")) == 0
     weights = load_file(snapshot / "model.safetensors")
     checkpoint = newest(tmp_path / "run", "checkpoints/*")
     for name in ("generator", "ema"):
         started = load_file(checkpoint / f"{name}.safetensors")
         torch.testing.assert_close(started, weights, rtol=0, atol=1e-9)
-    moved = [*SIZES, "--train.learning_rate=1e-2", f"--train.init_from={snapshot}", "--train.rampup_kimg=0"]
-    assert main(flags(shards32, tmp_path / "run", *moved, "--train.total_kimg=0.048")) == 0
+    moved = [*SIZES, "--optimizer.learning_rate=1e-2", f"--init_from={snapshot}", "--optimizer.rampup_kimg=0"]
+    assert main(flags(shards32, tmp_path / "run", *moved, "--schedule.total_kimg=0.048")) == 0
     (snapshot / "model.safetensors").unlink()  # a run that has begun needs it no more
-    assert main(flags(shards32, tmp_path / "run", *moved, "--train.total_kimg=0.064")) == 0
+    assert main(flags(shards32, tmp_path / "run", *moved, "--schedule.total_kimg=0.064")) == 0
     ended = load_file(newest(tmp_path / "run", "checkpoints/*") / "generator.safetensors")
     assert not torch.allclose(ended["mapping.layers.0.weight"], weights["mapping.layers.0.weight"], atol=1e-4)
 
@@ -65,9 +63,9 @@ def test_a_new_run_starts_at_the_snapshots_weights_and_goes_on_from_its_own(shar
 def test_a_smaller_generator_is_grown(shards32, tmp_path):
     """Its blocks are taken over; those that it lacks start as random as those of any new run."""
     snapshot = save_snapshot(tmp_path / "snapshot", 32, img_resolution=32)
-    still = ["--train.learning_rate=1e-12", "--train.total_kimg=0.016", "--schedule.start_resolution=32"]
+    still = ["--optimizer.learning_rate=1e-12", "--schedule.total_kimg=0.016", "--schedule.start_resolution=32"]
     ends = []
-    for name, more in (("from", [f"--train.init_from={snapshot}"]), ("new", [])):
+    for name, more in (("from", [f"--init_from={snapshot}"]), ("new", [])):
         assert main(flags(shards32, tmp_path / name, *SIZES, *still, *more)) == 0
         ends.append(load_file(newest(tmp_path / name, "checkpoints/*") / "generator.safetensors"))
     weights = load_file(snapshot / "model.safetensors")
@@ -86,11 +84,11 @@ def test_a_smaller_generator_is_grown(shards32, tmp_path):
 )
 def test_a_snapshot_that_does_not_fit_is_refused(shards32, tmp_path, capsys, more, code, named):
     snapshot = save_snapshot(tmp_path / "snapshot", 64)
-    arguments = flags(shards32, tmp_path / "run", *SIZES, f"--train.init_from={snapshot}", *more)
+    arguments = flags(shards32, tmp_path / "run", *SIZES, f"--init_from={snapshot}", *more)
     assert named in complaint(capsys, arguments, code)
     assert not (tmp_path / "run").exists()
 
 
 def test_a_snapshot_that_is_not_there_is_named(shards32, tmp_path, capsys):
-    line = complaint(capsys, flags(shards32, tmp_path / "run", f"--train.init_from={tmp_path / 'gone'}"), 2)
+    line = complaint(capsys, flags(shards32, tmp_path / "run", f"--init_from={tmp_path / 'gone'}"), 2)
     assert f"{tmp_path / 'gone'}: no such folder" in line

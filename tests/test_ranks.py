@@ -10,14 +10,14 @@ import pytest
 from dinogen.train.watchdog import Watchdog
 from helpers.ranks import NARROW, SteeredRun, start_ranks
 
-FLAGS = [*NARROW, "--train.batch_size=4", "--train.real_batch_size=8", "--schedule.start_resolution=32"]
+FLAGS = [*NARROW, "--batches.generated=4", "--batches.real=8", "--schedule.start_resolution=32"]
 TIMEOUT = 4
 
 
 def start(shards: Path, folder: Path, ranks: int = 2, plan: dict | None = None, *more: str) -> SteeredRun:
     """A run without end on so many ranks."""
-    flags = ["--data", str(shards), "--output", str(folder / "run"), *FLAGS, "--train.total_kimg=1e6"]
-    return start_ranks(ranks, folder, [*flags, f"--train.rank_timeout_seconds={TIMEOUT}", *more], plan)
+    flags = ["--data", str(shards), "--output", str(folder / "run"), *FLAGS, "--schedule.total_kimg=1e6"]
+    return start_ranks(ranks, folder, [*flags, *more], (plan or {}) | {"timeout_seconds": TIMEOUT})
 
 
 def wait_for_step(run: SteeredRun, number: int, rank: int = 0) -> None:
@@ -106,7 +106,9 @@ def test_other_requests_to_stop_save_as_well(shards32, tmp_path, number):
 
 @pytest.mark.slow
 def test_a_second_ctrl_c_leaves_at_once_with_the_last_checkpoint_intact(shards32, tmp_path):
-    run = start(shards32, tmp_path, 1, {"busy": {"rank": 0, "step": 5, "seconds": 60}}, "--train.checkpoint_kimg=0.016")
+    run = start(
+        shards32, tmp_path, 1, {"busy": {"rank": 0, "step": 5, "seconds": 60}}, "--saving.checkpoint_kimg=0.016"
+    )
     wait_for_step(run, 4)
     time.sleep(1)  # it is busy now
     before = sorted((tmp_path / "run" / "checkpoints").iterdir())

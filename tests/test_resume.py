@@ -21,7 +21,7 @@ def test_going_on_from_anywhere_is_bitwise_equal(shards32, tmp_path, ranks):
 
 @pytest.mark.slow
 def test_another_number_of_ranks_goes_on_with_the_same_images_and_nearly_the_same_losses(shards32, tmp_path):
-    flags = ["--data", str(shards32), *resuming.FLAGS, "--schedule.start_resolution=32", "--train.total_kimg=0.192"]
+    flags = ["--data", str(shards32), *resuming.FLAGS, "--schedule.start_resolution=32", "--schedule.total_kimg=0.192"]
 
     def run(name: str, launches: list[tuple[int, int | None]]) -> list[dict]:
         """Steps of a run on changing numbers of ranks, each until a step; keys of all ranks together."""

@@ -52,7 +52,7 @@ def test_the_figures_are_those_of_dinogen_evaluate(shards32):
 
 
 def test_a_run_judges_itself_every_so_often_and_at_its_end(shards32, tmp_path):
-    more = ["--train.total_kimg=0.08", "--train.evaluate_kimg=0.032", f"--train.evaluate_count={COUNT}"]
+    more = ["--schedule.total_kimg=0.08", "--saving.evaluate_kimg=0.032", f"--saving.evaluate_count={COUNT}"]
     assert main(flags(shards32, tmp_path / "run", *more)) == 0
     found = scalars(tmp_path / "run")
     assert [step for step, _ in found["metrics/frechet_detector"]] == [32, 64, 80]
@@ -60,23 +60,23 @@ def test_a_run_judges_itself_every_so_often_and_at_its_end(shards32, tmp_path):
 
 
 def test_judging_changes_nothing_in_the_run(shards32, tmp_path):
-    short = ["--train.total_kimg=0.032", "--schedule.start_resolution=32"]
+    short = ["--schedule.total_kimg=0.032", "--schedule.start_resolution=32"]
     assert main(flags(shards32, tmp_path / "plain", *short)) == 0
-    judged = [*short, "--train.evaluate_kimg=0.016", "--train.evaluate_count=6"]
+    judged = [*short, "--saving.evaluate_kimg=0.016", "--saving.evaluate_count=6"]
     assert main(flags(shards32, tmp_path / "judged", *judged)) == 0
     ends = [next((tmp_path / name / "snapshots").iterdir()) / "model.safetensors" for name in ("plain", "judged")]
     assert ends[0].read_bytes() == ends[1].read_bytes()
 
 
 def test_too_few_to_judge_by_are_refused(shards32, tmp_path, capsys):
-    line = complaint(capsys, flags(shards32, tmp_path / "run", "--train.evaluate_count=3"), 2)
-    assert "train.evaluate_count 3" in line
+    line = complaint(capsys, flags(shards32, tmp_path / "run", "--saving.evaluate_count=3"), 2)
+    assert "saving.evaluate_count 3" in line
 
 
 @pytest.mark.slow
 def test_two_ranks_find_what_one_finds(shards32, tmp_path):
     """With the teacher split over them."""
-    more = ["--train.total_kimg=0.032", "--train.evaluate_kimg=1", f"--train.evaluate_count={COUNT}",
+    more = ["--schedule.total_kimg=0.032", "--saving.evaluate_kimg=1", f"--saving.evaluate_count={COUNT}",
             "--teacher.shard=fsdp", "--schedule.start_resolution=32"]  # fmt: skip
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone"]
     done = subprocess.run(

@@ -1,15 +1,28 @@
 """The clock: stages, fade-in, batches, learning rate and averaging are functions of `cur_nimg` alone."""
 
 import pytest
+import torch
 
-from dinogen.config import GeneratorConfig, ObjectiveConfig, RunConfig, ScheduleConfig, TrainConfig
+from dinogen.config import (
+    BatchesConfig,
+    FrechetConfig,
+    GeneratorConfig,
+    HeadsConfig,
+    MachineConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    RunConfig,
+    ScheduleConfig,
+)
 from dinogen.errors import UsageError
+from dinogen.objectives import Surroundings, make_loss
+from dinogen.pyramid import PyramidSpec
 from dinogen.schedule import (
     Stage,
+    all_batch_sizes,
     batch_sizes_at,
     ema_beta,
     learning_rate_at,
-    objective_at,
     stage_at,
     uses_stored_pyramids,
 )
@@ -39,53 +52,69 @@ def test_starting_at_the_last_resolution_means_no_growth():
     assert stage_at(0, ScheduleConfig(start_resolution=32), 32) == Stage(32, 1.0)
 
 
+def make_config(**blocks: object) -> RunConfig:
+    return RunConfig("data", "output", **blocks)
+
+
 def test_batches_shrink_from_a_resolution_on_and_reals_in_proportion():
-    train = TrainConfig(batch_size=64, real_batch_size=192, batch_size_at={128: 16})
-    assert batch_sizes_at(0, 64, train) == (64, 192)
-    assert batch_sizes_at(0, 128, train) == batch_sizes_at(0, 256, train) == (16, 48)
+    config = make_config(batches=BatchesConfig(generated=64, real=192, generated_at={128: 16}))
+    assert batch_sizes_at(0, 64, config) == (64, 192)
+    assert batch_sizes_at(0, 128, config) == batch_sizes_at(0, 256, config) == (16, 48)
 
 
 def test_batches_grow_while_the_learning_rate_falls():
-    train = TrainConfig(
-        batch_size=32, real_batch_size=128, batch_size_at={128: 16}, total_kimg=10, decay_kimg=4, decay_batch_growth=3
+    config = make_config(
+        batches=BatchesConfig(generated=32, real=128, generated_at={128: 16}, decay_growth=3),
+        optimizer=OptimizerConfig(decay_kimg=4),
+        schedule=ScheduleConfig(total_kimg=10),
     )
-    assert batch_sizes_at(5_999, 64, train) == (32, 128) and batch_sizes_at(5_999, 128, train) == (16, 64)
-    assert batch_sizes_at(6_000, 64, train) == (96, 384) and batch_sizes_at(6_000, 128, train) == (48, 192)
-    assert {learning_rate_at(nimg, train) for nimg in (5_500, 6_000)} == {train.learning_rate}
-    assert learning_rate_at(6_001, train) < train.learning_rate
+    assert batch_sizes_at(5_999, 64, config) == (32, 128) and batch_sizes_at(5_999, 128, config) == (16, 64)
+    assert batch_sizes_at(6_000, 64, config) == (96, 384) and batch_sizes_at(6_000, 128, config) == (48, 192)
+    assert all_batch_sizes(config) == {(32, 128), (16, 64), (96, 384), (48, 192)}
+    assert {learning_rate_at(nimg, config) for nimg in (5_500, 6_000)} == {config.optimizer.learning_rate}
+    assert learning_rate_at(6_001, config) < config.optimizer.learning_rate
 
 
 def test_learning_rate_ramps_up_stays_and_decays_to_zero():
-    train = TrainConfig(learning_rate=1.0, rampup_kimg=10, decay_kimg=20, total_kimg=100)
-    assert learning_rate_at(4_999, train) == pytest.approx(0.5)
-    assert learning_rate_at(50_000, train) == 1.0
-    assert learning_rate_at(90_000, train) == pytest.approx(0.5)
-    assert learning_rate_at(100_000, train) == 0.0
+    optimizer = OptimizerConfig(learning_rate=1.0, rampup_kimg=10, decay_kimg=20)
+    config = make_config(optimizer=optimizer, schedule=ScheduleConfig(total_kimg=100))
+    assert learning_rate_at(4_999, config) == pytest.approx(0.5)
+    assert learning_rate_at(50_000, config) == 1.0
+    assert learning_rate_at(90_000, config) == pytest.approx(0.5)
+    assert learning_rate_at(100_000, config) == 0.0
 
 
 def test_averaging_halves_over_ema_kimg_and_over_less_early_on():
-    train = TrainConfig(ema_kimg=6)
-    assert ema_beta(10**6, 6000, train) == pytest.approx(0.5)
-    assert ema_beta(20_000, 1000, train) == pytest.approx(0.5)
+    assert ema_beta(10**6, 6000, ema_kimg=6) == pytest.approx(0.5)
+    assert ema_beta(20_000, 1000, ema_kimg=6) == pytest.approx(0.5)
 
 
 def test_stored_pyramids_serve_from_the_teachers_input_size_up_unless_told_otherwise():
-    assert not uses_stored_pyramids(16, 32, TrainConfig())
-    assert uses_stored_pyramids(32, 32, TrainConfig())
-    assert uses_stored_pyramids(64, 224, TrainConfig(stored_pyramids_from=64))
+    assert not uses_stored_pyramids(16, 32, None)
+    assert uses_stored_pyramids(32, 32, None)
+    assert uses_stored_pyramids(64, 224, 64)
+
+
+def names(cur_nimg: int, resolution: int = 32, **blocks: object) -> str:
+    spec = PyramidSpec("t", "0", input_size=8, patch_size=4, width=8, layers=(1,), levels=(1, 2), fine_layers=())
+    surroundings = Surroundings(spec, lambda images: {}, torch.device("cpu"), seed=0)
+    return make_loss(make_config(**blocks), surroundings).names(cur_nimg, resolution)
 
 
 def test_the_warm_up_regresses_to_pairs_and_then_the_drift_takes_over():
     objective = ObjectiveConfig(warmup_kimg=20)
-    assert [objective_at(nimg, objective) for nimg in (0, 19_999, 20_000)] == ["paired", "paired", "sinkhorn"]
-    assert objective_at(0, ObjectiveConfig()) == "sinkhorn"
+    assert [names(nimg, objective=objective) for nimg in (0, 19_999, 20_000)] == ["paired", "paired", "sinkhorn"]
+    assert names(0) == "sinkhorn" and names(0, objective=ObjectiveConfig(name="paired")) == "paired"
     banded = ObjectiveConfig(name="kernel", bands=4, bands_from_kimg=10, warmup_kimg=5)
-    assert [objective_at(nimg, banded) for nimg in (0, 5_000, 9_999, 10_000)] == [
-        "paired",
-        "kernel",
-        "kernel",
-        "banded",
-    ]
+    found = [names(nimg, objective=banded) for nimg in (0, 5_000, 9_999, 10_000)]
+    assert found == ["paired", "kernel", "kernel", "kernel in 4 bands"]
+
+
+def test_blocks_that_are_given_add_terms_from_their_beginning_on():
+    blocks = {"heads": HeadsConfig(from_kimg=1, from_resolution=32), "frechet": FrechetConfig(from_kimg=2)}
+    found = [names(nimg, **blocks) for nimg in (0, 1_000, 2_000)]
+    assert found == ["sinkhorn", "sinkhorn + heads", "sinkhorn + heads + frechet"]
+    assert names(2_000, resolution=16, **blocks) == "sinkhorn + frechet"
 
 
 @pytest.mark.parametrize(
@@ -99,10 +128,14 @@ def test_the_warm_up_regresses_to_pairs_and_then_the_drift_takes_over():
             "objective.bands 2 serves objective.name sinkhorn and kernel",
         ),
         (lambda: ObjectiveConfig(bands=0), "objective.bands 0 must be above zero"),
-        (lambda: TrainConfig(decay_kimg=-1), "train.decay_kimg -1 must not be below zero"),
-        (lambda: TrainConfig(decay_batch_growth=2), "train.decay_batch_growth 2 serves train.decay_kimg only"),
-        (lambda: TrainConfig(batch_size=0), "train.batch_size 0 must be above zero"),
-        (lambda: TrainConfig(max_minutes=-1), "train.max_minutes -1"),
+        (lambda: OptimizerConfig(decay_kimg=-1), "optimizer.decay_kimg -1 must not be below zero"),
+        (
+            lambda: make_config(batches=BatchesConfig(decay_growth=2)),
+            "batches.decay_growth 2 serves optimizer.decay_kimg only",
+        ),
+        (lambda: BatchesConfig(generated=0), "batches.generated 0 must be above zero"),
+        (lambda: make_config(heads=HeadsConfig(weight=0)), "heads.weight 0 must be above zero"),
+        (lambda: MachineConfig(max_minutes=-1), "machine.max_minutes -1"),
         (lambda: ObjectiveConfig(temperatures=[0.0]), "objective.temperatures"),
         (lambda: RunConfig("a", "b", schedule=ScheduleConfig(start_resolution=64)), "schedule.start_resolution 64"),
     ],

@@ -39,7 +39,7 @@ def wait_for(condition, seconds: float = 120) -> None:
 def run(shards32, tmp_path_factory) -> Path:
     """A finished run through all stages to 32 pixels."""
     output = tmp_path_factory.mktemp("runs") / "run"
-    assert main(flags(shards32, output, "--train.total_kimg=0.16", "--train.snapshot_kimg=0.032")) == 0
+    assert main(flags(shards32, output, "--schedule.total_kimg=0.16", "--saving.snapshot_kimg=0.032")) == 0
     return output
 
 
@@ -48,7 +48,7 @@ def run(shards32, tmp_path_factory) -> Path:
 
 def test_a_run_writes_its_config_and_where_it_ran(run):
     config = yaml.safe_load((run / "config.yaml").read_text())
-    assert config["train"]["batch_size"] == 8 and config["objective"]["name"] == "sinkhorn"
+    assert config["batches"]["generated"] == 8 and config["objective"]["name"] == "sinkhorn"
     launch = json.loads((run / "environment.json").read_text())[0]
     assert launch["torch"] == torch.__version__ and launch["ranks"] == 1 and "git" in launch
 
@@ -75,7 +75,7 @@ def test_a_snapshot_knows_the_stage_it_was_taken_at(run):
 
 def test_two_checkpoints_are_kept_and_nothing_temporary(run, shards32, tmp_path):
     output = tmp_path / "run"
-    assert main(flags(shards32, output, "--train.total_kimg=0.08", "--train.checkpoint_kimg=0.016")) == 0
+    assert main(flags(shards32, output, "--schedule.total_kimg=0.08", "--saving.checkpoint_kimg=0.016")) == 0
     assert [path.name for path in sorted((output / "checkpoints").iterdir())] == [
         "nimg000000000064",
         "nimg000000000080",
@@ -104,10 +104,10 @@ def test_tensorboard_shows_scalars_and_pictures(run):
 def test_every_stage_up_to_256_takes_a_step(shards32, tmp_path):
     growth = ["--schedule.stage_kimg=0.004", "--schedule.fade_kimg=0", "--generator.img_resolution=256"]
     batches = [
-        "--train.batch_size=2",
-        "--train.real_batch_size=4",
-        "--train.total_kimg=0.028",
-        "--train.log_kimg=0.004",
+        "--batches.generated=2",
+        "--batches.real=4",
+        "--schedule.total_kimg=0.028",
+        "--saving.log_kimg=0.004",
     ]
     assert main(flags(shards32, tmp_path / "run", *growth, *batches)) == 0
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
@@ -119,9 +119,9 @@ def test_every_stage_up_to_256_takes_a_step(shards32, tmp_path):
 
 def test_batches_grow_at_the_end_of_a_run_and_of_one_that_goes_on(shards32, tmp_path):
     """Two steps with 16 real images, two with 32; the last one again from a checkpoint."""
-    growing = ["--train.decay_kimg=0.064", "--train.decay_batch_growth=2", "--train.total_kimg=0.096",
+    growing = ["--optimizer.decay_kimg=0.064", "--batches.decay_growth=2", "--schedule.total_kimg=0.096",
                "--schedule.start_resolution=32"]  # fmt: skip
-    assert main(flags(shards32, tmp_path / "run", *growing, "--train.checkpoint_kimg=0.032")) == 0
+    assert main(flags(shards32, tmp_path / "run", *growing, "--saving.checkpoint_kimg=0.032")) == 0
     output = newest(tmp_path / "run", "checkpoints/*")
     state = json.loads((output / "state.json").read_text())
     assert (state["cur_nimg"], state["cur_step"]) == (96, 4)
@@ -136,20 +136,32 @@ def test_batches_grow_at_the_end_of_a_run_and_of_one_that_goes_on(shards32, tmp_
     [
         ["--objective.name=paired"],
         ["--objective.warmup_kimg=0.032"],
-        ["--objective.self_term=independent", "--objective.temperatures=[0.02,0.2]"],
+        ["--objective.temperatures=[0.02,0.2]"],
         ["--objective.bands=4", "--objective.bands_from_kimg=0.032"],
-        ["--train.gradient_accumulation_steps=2"],
-        ["--train.workers=1", "--schedule.start_resolution=32"],
+        ["--batches.accumulation=2"],
+        ["--machine.workers=1", "--schedule.start_resolution=32"],
     ],
 )
 def test_other_ways_to_train_finish(shards32, tmp_path, more):
-    assert main(flags(shards32, tmp_path / "run", "--train.total_kimg=0.064", *more)) == 0
+    assert main(flags(shards32, tmp_path / "run", "--schedule.total_kimg=0.064", *more)) == 0
     assert list((tmp_path / "run" / "snapshots").iterdir())
+
+
+def test_little_data_is_trained_on_in_smaller_batches(shards32, tmp_path, capsys):
+    """48 samples: batches of 128 that would double."""
+    large = ["--batches.generated=32", "--batches.real=128", "--optimizer.decay_kimg=0.048", "--batches.decay_growth=2"]
+    end = ["--schedule.total_kimg=0.096", "--schedule.start_resolution=32"]
+    assert main(flags(shards32, tmp_path / "run", *large, *end)) == 0
+    assert (
+        "48 samples are fewer than a batch: using batches.generated 32, batches.real 32 and" in capsys.readouterr().err
+    )
+    batches = yaml.safe_load((tmp_path / "run/config.yaml").read_text())["batches"]
+    assert (batches["generated"], batches["real"], batches["decay_growth"]) == (32, 32, 1)
 
 
 def test_the_clock_on_the_wall_stops_and_saves(shards32, tmp_path):
     began = time.monotonic()
-    assert main(flags(shards32, tmp_path / "run", "--train.total_kimg=1e9", "--train.max_minutes=0.02")) == 0
+    assert main(flags(shards32, tmp_path / "run", "--schedule.total_kimg=1e9", "--machine.max_minutes=0.02")) == 0
     assert time.monotonic() - began < 60
     assert newest(tmp_path / "run", "snapshots/*") and newest(tmp_path / "run", "checkpoints/*")
 
@@ -158,7 +170,7 @@ def test_the_clock_on_the_wall_stops_and_saves(shards32, tmp_path):
 
 
 def test_after_kill_9_the_same_command_ends_where_an_undisturbed_run_ends(shards32, tmp_path):
-    often = ["--train.total_kimg=0.32", "--train.checkpoint_kimg=0.032"]
+    often = ["--schedule.total_kimg=0.32", "--saving.checkpoint_kimg=0.032"]
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     assert start(flags(shards32, undisturbed, *often)).wait() == 0
 
@@ -170,7 +182,7 @@ def test_after_kill_9_the_same_command_ends_where_an_undisturbed_run_ends(shards
     assert last.name < "nimg000000000320", "it was killed in the middle"
 
     out, err = start(flags(shards32, killed, *often)).communicate()
-    assert f"Going on from {last}" in out, err
+    assert f"Resuming from {last}" in out, err
     ends = [newest(folder, "checkpoints/nimg*") for folder in (undisturbed, killed)]
     assert ends[0].name == ends[1].name == "nimg000000000320"
     for name in ("generator", "ema", "optimizer", "random"):
@@ -179,13 +191,13 @@ def test_after_kill_9_the_same_command_ends_where_an_undisturbed_run_ends(shards
 
 
 def test_a_request_to_stop_saves_and_exits_143(shards32, tmp_path):
-    process = start(flags(shards32, tmp_path / "run", "--train.total_kimg=1e6"))
+    process = start(flags(shards32, tmp_path / "run", "--schedule.total_kimg=1e6"))
     wait_for(lambda: list((tmp_path / "run").glob("tensorboard/*")))
     time.sleep(1)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate()
     assert process.returncode == 143
-    assert "run the same command again to continue" in err.splitlines()[-1]
+    assert "run the same command again to resume" in err.splitlines()[-1]
     assert newest(tmp_path / "run", "checkpoints/nimg*")
 
 
@@ -195,7 +207,7 @@ def test_a_request_to_stop_saves_and_exits_143(shards32, tmp_path):
 def test_two_ranks_train_and_end_with_equal_weights(shards32, tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone"]
     script = [str(ROOT / "tests" / "helpers" / "equal_weights.py")]
-    arguments = flags(shards32, tmp_path / "run", "--train.total_kimg=0.16", "--teacher.shard=fsdp")
+    arguments = flags(shards32, tmp_path / "run", "--schedule.total_kimg=0.16", "--teacher.shard=fsdp")
     done = subprocess.run(
         [*torchrun, *script, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300,
         env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "ACCELERATE_USE_CPU": "true"},
@@ -213,15 +225,17 @@ def test_two_ranks_train_and_end_with_equal_weights(shards32, tmp_path):
     ("more", "code", "named"),
     [
         (["--generator.img_resolution=48"], 2, "generator.img_resolution 48"),
-        (["--train.totl_kimg=3"], 2, "unknown key 'train.totl_kimg'; did you mean 'train.total_kimg'?"),
-        (["--total_kimg=3"], 2, "did you mean 'train.total_kimg'?"),
-        (["--train.total_kimg=soon"], 2, "train.total_kimg"),
+        (["--schedule.totl_kimg=3"], 2, "unknown key 'schedule.totl_kimg'; did you mean 'schedule.total_kimg'?"),
+        (["--total_kimg=3"], 2, "did you mean 'schedule.total_kimg'?"),
+        (["--schedule.total_kimg=soon"], 2, "schedule.total_kimg"),
         (["--objective.name=gan"], 2, "objective.name"),
-        (["--teacher.levels=[3]"], 2, "--levels: 3 does not divide"),
-        (["--teacher.input_size=64"], 1, "input_size"),
-        (["--teacher.name=./nowhere"], 1, "./nowhere"),
-        (["--train.batch_size=1"], 2, "batch of 1"),
-        (["--train.real_batch_size=4000"], 1, "48 samples are too few for a batch of 4000"),
+        (["--generator.img_resolution=512"], 2, "have 256×256 pixels; take 256 or less, or cut larger ones with"),
+        (["--teacher.path=./nowhere"], 1, "./nowhere"),
+        (["--batches.generated=1"], 2, "batches: 1 images"),
+        (["--heads.weight=-1"], 2, "heads.weight -1.0 must be above zero"),
+        (["--objective.self_term=independent"], 2, "--objective.self_term is gone: it did not help in trials"),
+        (["--train.batch_size=8"], 2, "--train.batch_size is now --batches.generated"),
+        (["--adversary.weight=1"], 2, "--adversary.weight is now --heads.weight"),
     ],
 )
 def test_what_cannot_be_is_one_line_that_names_the_key(shards32, tmp_path, capsys, more, code, named):
@@ -230,9 +244,9 @@ def test_what_cannot_be_is_one_line_that_names_the_key(shards32, tmp_path, capsy
 
 
 def test_an_unknown_key_in_a_file_is_named_with_the_nearest_known_one(shards32, tmp_path, capsys):
-    (tmp_path / "run.yaml").write_text("train:\n  checkpoint_kimgs: 5\n")
+    (tmp_path / "run.yaml").write_text("saving:\n  checkpoint_kimgs: 5\n")
     line = complaint(capsys, ["--config", str(tmp_path / "run.yaml"), *flags(shards32, tmp_path / "run")], 2)
-    assert "'train.checkpoint_kimgs'; did you mean 'train.checkpoint_kimg'?" in line
+    assert "'saving.checkpoint_kimgs'; did you mean 'saving.checkpoint_kimg'?" in line
 
 
 def test_a_folder_without_shards_is_named(tmp_path, capsys):
@@ -249,7 +263,7 @@ def test_a_damaged_checkpoint_is_named(run, shards32, tmp_path, capsys):
     subprocess.run(["cp", "-r", str(run), str(copy)], check=True)
     broken = newest(copy, "checkpoints/*") / "ema.safetensors"
     broken.write_bytes(broken.read_bytes()[:1000])
-    line = complaint(capsys, flags(shards32, copy, "--train.total_kimg=0.32"), 1)
+    line = complaint(capsys, flags(shards32, copy, "--schedule.total_kimg=0.32"), 1)
     assert str(broken) in line and "restore it" in line
 
 
@@ -260,7 +274,7 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_nothing_half_written(shard
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], capture_output=True).returncode:
         pytest.skip("mounting a small file system needs root")
     try:
-        often = ["--train.total_kimg=0.64", "--train.checkpoint_kimg=0.016", "--train.snapshot_kimg=0.064"]
+        often = ["--schedule.total_kimg=0.64", "--saving.checkpoint_kimg=0.016", "--saving.snapshot_kimg=0.064"]
         assert main(flags(shards32, disk / "run", *often)) == 1
         out, err = capsys.readouterr()
         assert "Training goes on without this" in out, err

@@ -1,19 +1,19 @@
-"""What the generator is trained by: one file each, one interface."""
+"""What the generator is trained by: a sum of terms, one file for each kind."""
 
-from dinogen.config import ObjectiveConfig
-from dinogen.objectives.base import Objective, ObjectiveResult
-from dinogen.objectives.kernel import KernelDrift
-from dinogen.objectives.paired import PairedRegression
-from dinogen.objectives.sinkhorn import SinkhornDrift
+from collections.abc import Callable, Iterable
 
-__all__ = ["Objective", "ObjectiveResult", "PairedRegression", "SinkhornDrift", "make_objective"]
+from dinogen.config import RunConfig
+from dinogen.objectives.base import Loss, ObjectiveResult, Seen, Surroundings, Term
+from dinogen.objectives.frechet import frechet_terms
+from dinogen.objectives.heads import heads_terms
+from dinogen.objectives.matching import matching_terms
+
+__all__ = ["TERMS", "Loss", "ObjectiveResult", "Seen", "Surroundings", "Term", "make_loss"]
+
+# One line for each kind of term: what yields the terms of that kind that a config asks for, in the order of the sum.
+TERMS: list[Callable[[RunConfig, Surroundings], Iterable[Term]]] = [matching_terms, heads_terms, frechet_terms]
 
 
-def make_objective(config: ObjectiveConfig, name: str | None = None) -> Objective:
-    """What a config trains by at some time: the objective that it names, `paired`, or `banded`: the named one in bands."""
-    if (name or config.name) == "paired":
-        return PairedRegression()
-    bands = config.bands if name == "banded" else 1
-    if config.name == "kernel":
-        return KernelDrift(tuple(config.temperatures), bands)
-    return SinkhornDrift(tuple(config.temperatures), config.iterations, bands)
+def make_loss(config: RunConfig, surroundings: Surroundings) -> Loss:
+    """The loss that a config asks for."""
+    return Loss([term for make in TERMS for term in make(config, surroundings)])

@@ -1,16 +1,20 @@
-"""The one interface of all objectives."""
+"""The loss is a sum of terms, each with one interface, a beginning, an end, and what it keeps."""
 
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
+import torch
 from torch import Tensor
 
-from dinogen.pyramid import Pyramid
+from dinogen.kept import Kept
+from dinogen.pyramid import Pyramid, PyramidSpec
+from dinogen.tensor_files import Shapes
 
 
 @dataclass
 class ObjectiveResult:
-    """What an objective says of one batch.
+    """What a term, or the whole loss, says of one batch.
 
     Args:
         loss: scalar with gradient; averaging its gradient over the ranks gives that of the whole batch.
@@ -24,15 +28,125 @@ class ObjectiveResult:
     checks: dict[str, Tensor] = field(default_factory=dict)
 
 
-class Objective(Protocol):
-    def __call__(self, generated: Pyramid, real: Pyramid, other: Pyramid | None = None) -> ObjectiveResult:
-        """Compare this rank's share of a batch.
+@dataclass(frozen=True)
+class Seen:
+    """A step's images and what the teacher sees in them: this rank's share.
 
-        Args:
-            generated: pyramid of N generated images, with gradient.
-            real: pyramid of M real images, some of them a bank's. All ranks' together are in an order that does not
-                depend on the number of ranks.
-            other: pyramid of further generated images, without gradient; None where the objective makes do
-                with `generated`.
-        """
-        ...
+    Args:
+        generated: pyramid of N generated images, with gradient.
+        real: pyramid of M real images. All ranks' together are in an order that does not depend on their number.
+        images: the generated images, `[N, 3, R, R]` in [-1, 1], with gradient.
+        real_images: N of the real ones, `[N, 3, R, R]`; None unless some term `wants_images`.
+        cur_nimg: the clock, in real images.
+    """
+
+    generated: Pyramid
+    real: Pyramid
+    images: Tensor
+    real_images: Tensor | None
+    cur_nimg: int
+
+    @property
+    def resolution(self) -> int:
+        return self.images.shape[-1]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a term may need of the run around it.
+
+    Args:
+        spec: of the teacher's pyramids.
+        look: the teacher, in the precision of training; a collective where the teacher is sharded.
+        device: where this rank computes.
+        seed: of the run.
+    """
+
+    spec: PyramidSpec
+    look: Callable[[Tensor], Pyramid]
+    device: torch.device
+    seed: int
+
+
+class Term(Kept):
+    """One term of the loss.
+
+    Attributes:
+        name: for people; unique among the terms of a run.
+        begins: clock from which it is on, in images.
+        ends: clock from which it is off again.
+        keeps: whether it has something to keep in a checkpoint, see `Kept`.
+    """
+
+    name = ""
+    begins = 0.0
+    ends = math.inf
+    keeps = False
+    joins_late = True
+
+    def is_on(self, cur_nimg: int, resolution: int) -> bool:
+        """Whether it takes part at a clock reading and a stage."""
+        return self.begins <= cur_nimg < self.ends
+
+    def weight_at(self, cur_nimg: int, resolution: int) -> float:
+        """Factor of its loss."""
+        return 1.0
+
+    def wants_images(self, resolution: int) -> bool:
+        """Whether it looks at real images at a stage, not only at their pyramids."""
+        return False
+
+    def __call__(self, seen: Seen) -> ObjectiveResult:
+        """Compare generated images with real ones."""
+        raise NotImplementedError
+
+    def settle(self, keep: bool) -> None:
+        """At the end of a step: remember what it saw, or forget it where the step was skipped."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {}
+
+    def expected(self) -> Shapes:
+        return {}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        pass
+
+
+class Loss:
+    """The sum of those terms that are on."""
+
+    def __init__(self, terms: list[Term]):
+        self.terms = terms
+
+    def __call__(self, seen: Seen) -> ObjectiveResult:
+        total, statistics, checks = None, {}, {}
+        for term in self.on(seen.cur_nimg, seen.resolution):
+            result = term(seen)
+            weighted = term.weight_at(seen.cur_nimg, seen.resolution) * result.loss
+            total = weighted if total is None else total + weighted
+            statistics |= result.statistics
+            checks |= result.checks
+        assert total is not None, "no term is on"
+        return ObjectiveResult(total, statistics, checks)
+
+    def on(self, cur_nimg: int, resolution: int) -> list[Term]:
+        """The terms that take part at a clock reading and a stage."""
+        return [term for term in self.terms if term.is_on(cur_nimg, resolution)]
+
+    def names(self, cur_nimg: int, resolution: int) -> str:
+        """Those terms' names, for people."""
+        return " + ".join(term.name for term in self.on(cur_nimg, resolution))
+
+    def wants_images(self, resolution: int) -> bool:
+        """Whether some term looks at real images at a stage."""
+        return any(term.wants_images(resolution) for term in self.terms)
+
+    def changes(self) -> set[float]:
+        """The clock readings at which a term begins or ends."""
+        return {clock for term in self.terms for clock in (term.begins, term.ends) if math.isfinite(clock)}
+
+    def settle(self, keep: bool) -> None:
+        """Tell all terms how the step ended."""
+        for term in self.terms:
+            term.settle(keep)

@@ -12,17 +12,19 @@ differentiate through.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from dinogen.config import FrechetConfig, RunConfig
 from dinogen.distributed import gather_rows
-from dinogen.objectives.base import ObjectiveResult
-from dinogen.pyramid import Pyramid
+from dinogen.objectives.base import ObjectiveResult, Seen, Surroundings, Term
+from dinogen.pyramid import Pyramid, PyramidSpec
 from dinogen.tensor_files import Shapes
 
+MEMORY = 10_000
 RIDGE = 1e-3  # of the mean variance: keeps directions in which there is next to nothing from being blown up
 SMALLEST_VARIANCE = 1e-8  # of constant features, whose distance is divided by it
 
@@ -56,20 +58,33 @@ class Moments:
         return self.covariance.diagonal().sum()
 
 
-class FrechetLoss:
+class FrechetLoss(Term):
     """See the module. Applies to the class token and to the maps of one location, whose features are whole images'.
 
     Args:
-        memory_kimg: after so many thousand images a remembered one counts half.
+        config: when and how much.
+        spec: of the teacher's pyramids.
+        device: where the moments lie.
+        memory: images after which a remembered one counts half.
     """
 
-    def __init__(self, memory_kimg: float):
-        self.half_life = memory_kimg * 1000
+    name = file = "frechet"
+    keeps = True
+
+    def __init__(self, config: FrechetConfig, spec: PyramidSpec, device: torch.device, memory: float = MEMORY):
+        self.begins = config.from_kimg * 1000
+        self.weight, self.spec, self.device, self.memory = config.weight, spec, device, memory
         self.remembered: dict[str, Moments] = {}
         self.proposed: dict[str, Moments] = {}
 
-    def __call__(self, generated: Pyramid, real: Pyramid, other: Pyramid | None = None) -> ObjectiveResult:
-        """See `Objective`. The loss is relative to the reals' variance and vanishes when the moments agree.
+    def weight_at(self, cur_nimg: int, resolution: int) -> float:
+        return self.weight
+
+    def __call__(self, seen: Seen) -> ObjectiveResult:
+        return self.compare(seen.generated, seen.real)
+
+    def compare(self, generated: Pyramid, real: Pyramid) -> ObjectiveResult:
+        """The loss is relative to the reals' variance and vanishes when the moments agree.
 
         Statistics: `frechet/MAP`, the squared Fréchet distance over the reals' variance.
         """
@@ -98,7 +113,7 @@ class FrechetLoss:
         """The moments with a further batch, which are remembered once the step has turned out well."""
         new = Moments.of(features)
         before = self.proposed.get(name, self.remembered.get(name))
-        self.proposed[name] = new if before is None else before.joined(new, self.half_life)
+        self.proposed[name] = new if before is None else before.joined(new, self.memory)
         return self.proposed[name]
 
     def settle(self, keep: bool) -> None:
@@ -108,27 +123,24 @@ class FrechetLoss:
         self.proposed = {}
 
     def tensors(self) -> dict[str, Tensor]:
-        """What is remembered, for a checkpoint."""
         return {
             f"{name}/{part}": torch.as_tensor(value, dtype=torch.float64 if part == "weight" else None)
             for name, moments in self.remembered.items()
             for part, value in vars(moments).items()
         }
 
-    def expected(self, levels: Mapping[str, tuple[int, ...]]) -> Shapes:
-        """What `tensors` holds, by the names and shapes (without N) of a pyramid's tensors."""
+    def expected(self) -> Shapes:
         return {
             f"{name}/{whose}/{part}": (dimensions, None)
-            for name, (width, *places) in levels.items()
+            for name, (width, *places) in self.spec.shapes().items()
             if math.prod(places) == 1
             for whose in ("generated", "real")
             for part, dimensions in (("mean", (width,)), ("covariance", (width, width)), ("weight", ()))
         }
 
-    def restore(self, tensors: Mapping[str, Tensor], device: torch.device) -> None:
-        """The inverse of `tensors`."""
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
         for name in {key.rsplit("/", 1)[0] for key in tensors}:
-            mean, covariance = (tensors[f"{name}/{part}"].to(device) for part in ("mean", "covariance"))
+            mean, covariance = (tensors[f"{name}/{part}"].to(self.device) for part in ("mean", "covariance"))
             self.remembered[name] = Moments(mean, covariance, tensors[f"{name}/weight"].item())
 
 
@@ -150,3 +162,9 @@ def symmetric_power(matrix: Tensor, power: float) -> Tensor:
     values, vectors = torch.linalg.eigh(matrix)
     values = values.clamp(min=(values[-1] * 1e-7).clamp(min=torch.finfo(matrix.dtype).tiny))
     return (vectors * values**power) @ vectors.T
+
+
+def frechet_terms(config: RunConfig, surroundings: Surroundings) -> Iterator[Term]:
+    """The term that `frechet:` asks for."""
+    if config.frechet is not None:
+        yield FrechetLoss(config.frechet, surroundings.spec, surroundings.device)

@@ -14,7 +14,7 @@ class PairedRegression:
     is paired with number ⌊g · M / N⌋ of M real ones: a rank finds these in its own share, whatever the number of ranks.
     """
 
-    def __call__(self, generated: Pyramid, real: Pyramid, other: Pyramid | None = None) -> ObjectiveResult:
+    def __call__(self, generated: Pyramid, real: Pyramid) -> ObjectiveResult:
         n, m = len(generated["cls"]), len(real["cls"])
         partners = torch.arange(n, device=real["cls"].device) * m // n
         losses = [F.mse_loss(level, real[name][partners].float()) for name, level in generated.items()]

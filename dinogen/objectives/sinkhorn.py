@@ -5,7 +5,8 @@ real ones p and other generated ones q, a feature moves by
 
     V(h) = T_p(h) − T_q(h)
 
-where T_p(h) is the barycentric target of h under the entropic optimal transport from all h to all p. When both
+where T_p(h) is the barycentric target of h under the entropic optimal transport from all h to all p. The q are the
+other h of the batch: none is matched with itself. When both
 distributions agree the two targets agree, and nothing moves; while they differ, p attracts and q keeps the samples
 apart, which is what stops them from all becoming the same face.
 
@@ -69,7 +70,7 @@ class Problems:
         return self.sum_per_map(values) / self.locations()
 
     def mean_over_ranks(self, values: Tensor) -> Tensor:
-        """Average over each map's locations, each rank with `[l, K]` of its share of the problems: `[len(names), K]`."""
+        """Average over each map's locations, each rank with `[l, K]` of its share: `[len(names), K]`."""
         total = sum_over_ranks(self.sum_per_map(values, share_of(len(self.map_of))))
         return total / self.locations()[:, None]
 
@@ -252,13 +253,12 @@ class SinkhornDrift:
         self.iterations = iterations
         self.bands = bands
 
-    def __call__(self, generated: Pyramid, real: Pyramid, other: Pyramid | None = None) -> ObjectiveResult:
-        """See `Objective`. Without `other` the samples repel each other, none itself."""
+    def __call__(self, generated: Pyramid, real: Pyramid) -> ObjectiveResult:
+        """The loss of this rank's share: N generated images with gradient, M real ones."""
         losses, statistics = [], {}
         checks: dict[str, Tensor] = {}
-        others = group_by_width(other) if other is not None else [None] * len(generated)
-        for h, p, q in zip(group_by_width(generated), group_by_width(real), others):
-            drift = self.drift(h, p, q)
+        for h, p in zip(group_by_width(generated), group_by_width(real)):
+            drift = self.drift(h, p)
             losses.append(drift_loss(h, drift))
             statistics |= {f"displacement/{name}": norm for name, norm in zip(h.names, drift.norms)}
             statistics |= {f"spread/{name}": ratio for name, ratio in zip(h.names, drift.spread)}
@@ -268,7 +268,7 @@ class SinkhornDrift:
     @torch.no_grad()
     @torch.autocast("cuda", enabled=False)
     @torch.autocast("cpu", enabled=False)
-    def drift(self, h: Problems, p: Problems, q: Problems | None) -> Drift:
+    def drift(self, h: Problems, p: Problems) -> Drift:
         """Where every feature should move, in float32 whatever the mixed precision."""
         # Distances do not depend on the origin, and near it their rounding errors are smallest.
         real = rows_to_problems(p.features).float()
@@ -276,9 +276,8 @@ class SinkhornDrift:
         real = real - origin
         bands = Bands.along_principal_axes(real, h, self.bands)
         generated = bands.split(rows_to_problems(h.features.float()) - origin)
-        others = generated if q is None else bands.split(rows_to_problems(q.features.float()) - origin)
         to_real = Transport.between(generated, bands.split(real))
-        to_generated = Transport.between(generated, others, mask_diagonal=q is None)
+        to_generated = Transport.between(generated, generated, mask_diagonal=True)
 
         of_problem = h.map_of_share()
         distances = bands.mean_per_map(torch.stack([to_real.distance, to_generated.distance], dim=1), h)

@@ -1,31 +1,44 @@
 """What a run is built of: the accelerator, the teacher, the generator and its optimiser, as the device likes them."""
 
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
-from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam
 from torch.utils.checkpoint import checkpoint
 
-from dinogen.config import ObjectiveConfig, RunConfig, TrainConfig
+from dinogen.config import RunConfig
+from dinogen.data.manifest import Manifest
 from dinogen.errors import UsageError
 from dinogen.networks import Generator
-from dinogen.schedule import batch_sizes_at
-from dinogen.teachers import Teacher, make_teacher, shard_teacher, wants_sharding
+from dinogen.schedule import all_batch_sizes
+from dinogen.teachers import Teacher, shard_teacher, teacher_of, wants_sharding
 
 # The last resort: an exchange that nobody ends. The watchdog comes first, and names the rank.
 PROCESS_GROUP_TIMEOUT = timedelta(minutes=12)
 COMPILED_VARIANTS = 64  # of one function: stages, batch sizes, with and without gradient
+BETAS = (0.9, 0.99)  # of Adam
 
 
-def make_accelerator() -> Accelerator:
-    """The ranks, the device and the precision, as accelerate's or torchrun's environment says."""
+def make_accelerator(precision: str) -> Accelerator:
+    """The ranks and the device, as accelerate's or torchrun's environment says, and the arithmetic.
+
+    Args:
+        precision: no, bf16 or fp16; or auto: what accelerate's launcher says, else bf16 on a GPU that has it.
+    """
+    on_cuda = torch.cuda.is_available()
+    if precision == "auto" and "ACCELERATE_MIXED_PRECISION" not in os.environ:
+        precision = "bf16" if on_cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "no"
     return Accelerator(
-        cpu=not torch.cuda.is_available(),
+        cpu=not on_cuda,
+        mixed_precision=None if precision == "auto" else precision,
         kwargs_handlers=[
             # Blocks beyond the current stage have no gradient.
             DistributedDataParallelKwargs(find_unused_parameters=True),
@@ -34,41 +47,60 @@ def make_accelerator() -> Accelerator:
     )
 
 
-def check_batches(train: TrainConfig, objective: ObjectiveConfig, world_size: int) -> set[tuple[int, int]]:
-    """Generated and real images a step, all ranks together, in every stage.
+def check_against_data(config: RunConfig, manifest: Manifest, ranks: int) -> RunConfig:
+    """The config with batches that the data can fill and the ranks can share.
 
     Raises:
-        UsageError: the ranks could not take equal shares, or a bank has no room for a batch.
+        UsageError: the ranks could not take equal shares, or the images are larger than the crops.
     """
-    end = int(train.total_kimg * 1000)
-    batch_sizes = {
-        batch_sizes_at(nimg, resolution, train) for resolution in (4, *train.batch_size_at) for nimg in (0, end)
-    }
-    for size in sorted(size for pair in batch_sizes for size in pair):
-        if size % world_size or size < 2:
+    size, crop_size = config.generator.img_resolution, manifest.crop_size
+    if size > crop_size:
+        raise UsageError(
+            f"generator.img_resolution {size}: the crops of {config.data} have {crop_size}×{crop_size} pixels; take "
+            f"{crop_size} or less, or cut larger ones with dinogen crop --size {size}"
+        )
+    config = fit_batches(config, sum(shard.samples for shard in manifest.shards_of()), ranks)
+    for number in sorted({number for pair in all_batch_sizes(config) for number in pair}):
+        if number % ranks or number < 2:
             raise UsageError(
-                f"train: a batch of {size} cannot be shared by {world_size} ranks, two images at least; "
-                f"take a multiple of {world_size}"
+                f"batches: {number} images cannot be shared by {ranks} ranks, two images at least; "
+                f"take a multiple of {ranks}"
             )
-    for key, sizes in zip(("generated_bank", "real_bank"), zip(*batch_sizes)):
-        capacity = getattr(objective, key)
-        if 0 < capacity < max(sizes):
-            raise UsageError(
-                f"objective.{key} {capacity} has no room for a batch of {max(sizes)}; take a multiple of that, or 0"
-            )
-    return batch_sizes
+    return config
 
 
-def build_teacher(config: RunConfig, accelerator: Accelerator) -> Teacher:
+def fit_batches(config: RunConfig, samples: int, ranks: int) -> RunConfig:
+    """Smaller batches where there are fewer samples than the largest batch; says so.
+
+    Reals come in whole multiples of the generated images, because transport compares sets of one size.
+    """
+    batches = config.batches
+    if samples < 2 * ranks or max(real for _, real in all_batch_sizes(config)) <= samples:
+        return config
+    generated = min(batches.generated, samples // ranks * ranks)
+    real = min(batches.real, samples // generated * generated)
+    growth = max(1, min(batches.decay_growth, samples // real))
+    at = {resolution: min(number, generated) for resolution, number in batches.generated_at.items()}
+    fitted = replace(batches, generated=generated, real=real, generated_at=at, decay_growth=growth)
+    if int(os.environ.get("RANK", 0)) == 0:
+        print(
+            f"{samples} samples are fewer than a batch: using batches.generated {generated}, batches.real {real} and "
+            f"batches.decay_growth {growth}. With so little data expect the generator to repeat faces.",
+            file=sys.stderr,
+        )
+    return replace(config, batches=fitted)
+
+
+def build_teacher(config: RunConfig, manifest: Manifest, accelerator: Accelerator) -> Teacher:
     """The frozen teacher on the device, its parameters split over the ranks where the config wants that."""
     settings = config.teacher
-    teacher = make_teacher(**settings.of_spec())
-    if settings.dtype == "bf16" or (settings.dtype == "auto" and prefers_bf16(accelerator)):
+    teacher = teacher_of(manifest.spec, settings.path)
+    if settings.precision == "bf16" or (settings.precision == "auto" and prefers_bf16(accelerator)):
         teacher.cast_weights(torch.bfloat16)
     teacher.to(accelerator.device)
     for block in teacher.blocks:
-        # Not the whole model: its hooks, which collect the layers' outputs, cannot be compiled.
-        if config.train.compile:
+        # Not the whole model: its hooks, which collect the blocks' outputs, cannot be compiled.
+        if config.machine.compile:
             block.forward = compiled(block.forward)
         if settings.activation_checkpointing:
             block.forward = partial(checkpoint, block.forward, use_reentrant=False)
@@ -88,19 +120,11 @@ def build_generator(config: RunConfig, device: torch.device) -> tuple[Generator,
     """The generator as the seed starts it, and its optimiser."""
     torch.manual_seed(config.seed)
     network = Generator(**vars(config.generator)).to(device, memory_format=torch.channels_last)
-    train, on_cuda = config.train, device.type == "cuda"
-    return network, Adam(network.parameters(), lr=train.learning_rate, betas=train.betas, fused=on_cuda or None)
+    fused = device.type == "cuda" or None
+    return network, Adam(network.parameters(), lr=config.optimizer.learning_rate, betas=BETAS, fused=fused)
 
 
-def compiled(function: nn.Module) -> nn.Module:
+def compiled(function: Callable) -> Callable:
     """Compile a module's forward for each shape that it meets."""
     torch._dynamo.config.recompile_limit = COMPILED_VARIANTS
     return torch.compile(function, dynamic=False)
-
-
-def lay_out_like_parameters(optimizer: Optimizer) -> None:
-    """Give restored state the memory layout of its parameters, which a fused step relies on."""
-    for parameter, state in optimizer.state.items():
-        for key, value in state.items():
-            if value.shape == parameter.shape:
-                state[key] = torch.empty_like(parameter).copy_(value)

@@ -1,4 +1,4 @@
-"""Checkpoints: everything that training needs to go on, whole or not at all, and nothing that needs a pickle.
+"""Checkpoints: everything that resuming needs, whole or not at all, and nothing that needs a pickle.
 
 A checkpoint is a folder of safetensors and of state.json, which is written last and holds every other file's length
 and sha256. It is written under a temporary name by the first rank alone, which is sent what the others know, then
@@ -7,18 +7,17 @@ synced and renamed: a folder with a final name was complete when it got it, and 
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch import Tensor
 
 from dinogen.errors import DinogenError, first_line
 from dinogen.files import atomic_folder, remove_folder, write_json
-from dinogen.tensor_files import DamagedFile, Expected, Shapes, shapes_of, unreadable
+from dinogen.kept import Kept
+from dinogen.tensor_files import DamagedFile, unreadable
 from dinogen.train.checkpoint_read import (
     STATE_FILE,
     VERSION,
@@ -70,7 +69,7 @@ def save_checkpoint(
                 for name, values in tensors.items():
                     on_cpu = {key: value.detach().cpu().contiguous() for key, value in values.items()}
                     save_file(on_cpu, temporary / f"{name}.safetensors")
-                files = {path.name: fingerprint(path) for path in sorted(temporary.iterdir())}
+                files = {path.stem: fingerprint(path) for path in sorted(temporary.iterdir())}
                 state = {**state, "version": VERSION, "cur_nimg": cur_nimg, "files": files}
                 state["sha256"] = digest_of(state)
                 check_state(target / STATE_FILE, state)
@@ -99,132 +98,40 @@ def dispensable(found: list[Path], keep: int, keep_every_kimg: float | None) -> 
 # ---- reading
 
 
-def load_newest(
-    folder: Path, expected: Mapping[str, Expected]
-) -> tuple[Path, dict[str, dict[str, Tensor]], dict] | None:
+def load_newest(folder: Path, kept: Sequence[Kept]) -> tuple[Path, dict[str, dict[str, Tensor]], dict] | None:
     """The newest checkpoint, its tensors by file, and its state; None where there is none.
 
     A damaged one is not passed over: that would lose training without anybody having decided it.
 
     Args:
         folder: where the run's checkpoints live.
-        expected: what every file has to hold; the optimiser's may hold less.
+        kept: the parts, which say what their files have to hold.
 
     Raises:
-        DinogenError: it is damaged, or of another version; names the file and says how to go on.
+        DinogenError: it is damaged, or of another version; names the file and says how to continue.
     """
     found = list_checkpoints(folder)
     if not found:
         return None
     try:
-        return found[-1], *load_checkpoint(found[-1], expected)
+        return found[-1], *load_checkpoint(found[-1], kept)
     except DamagedFile as error:
-        raise DinogenError(f"{error}; {remedy(found, expected)}") from error
+        raise DinogenError(f"{error}; {remedy(found, kept)}") from error
     except OSError as error:
         raise unreadable(found[-1], error) from error
 
 
-def remedy(found: list[Path], expected: Mapping[str, Expected]) -> str:
+def remedy(found: list[Path], kept: Sequence[Kept]) -> str:
     """What to do about a damaged newest checkpoint."""
     for before in reversed(found[:-1]):
         try:
-            load_checkpoint(before, expected)
+            load_checkpoint(before, kept)
         except (DinogenError, OSError):
             continue
         lost = (nimg_of(found[-1]) - nimg_of(before)) / 1000
         newer = " and ".join(str(path) for path in found[found.index(before) + 1 :])
         return (
-            f"restore it, or delete the folder {newer} to go on from {before.name}, which is whole: "
+            f"restore it, or delete the folder {newer} to resume from {before.name}, which is whole: "
             f"{lost:g} kimg of training are lost"
         )
-    return (
-        "restore it; no checkpoint before it is whole, so that without it training starts anew, with another --output"
-    )
-
-
-# ---- what of a trainer goes into one
-
-
-def optimizer_tensors(optimizer: Optimizer, model: nn.Module) -> dict[str, Tensor]:
-    """An Adam's state as named tensors: `PARAMETER/exp_avg` and so on. Parameters without state are absent."""
-    return {
-        f"{name}/{key}": value
-        for name, parameter in model.named_parameters()
-        for key, value in optimizer.state.get(parameter, {}).items()
-    }
-
-
-def restore_optimizer(optimizer: Optimizer, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """The inverse of `optimizer_tensors`."""
-    index_of = {name: index for index, (name, _) in enumerate(model.named_parameters())}
-    restored = optimizer.state_dict()
-    for name, value in tensors.items():
-        parameter, key = name.rsplit("/", 1)
-        restored["state"].setdefault(index_of[parameter], {})[key] = value
-    optimizer.load_state_dict(restored)
-
-
-def expected_files(
-    network: nn.Module, average: nn.Module, levels: Mapping[str, tuple[int, ...]]
-) -> dict[str, Expected]:
-    """What the files of a checkpoint hold.
-
-    Args:
-        network: the generator.
-        average: its average.
-        levels: names and shapes (without N) of a pyramid's tensors, which the banks of features hold.
-    """
-    cpu_bytes = len(torch.get_rng_state())
-    return {
-        "generator": shapes_of(network.state_dict()),
-        "ema": shapes_of(average.state_dict()),
-        "optimizer": expected_moments(network),
-        "random": {"latents": ((cpu_bytes,), torch.uint8), "ranks": ((None, None), torch.uint8)},
-        "banks": expected_banks(levels),
-    }
-
-
-def expected_moments(model: nn.Module) -> Shapes:
-    """What `optimizer_tensors` gives of an Adam that has moved all of a model's parameters."""
-    return {
-        f"{name}/{key}": (tuple(parameter.shape) if key != "step" else (), torch.float32)
-        for name, parameter in model.named_parameters()
-        for key in ("step", "exp_avg", "exp_avg_sq")
-    }
-
-
-def expected_banks(levels: Mapping[str, tuple[int, ...]]) -> Callable[[Iterable[str]], Shapes]:
-    """What a file of feature banks holds: batches as `BANK/NUMBER/LEVEL` `[N, …]`, as many as there are.
-
-    Args:
-        levels: names and shapes (without N) of a pyramid's tensors.
-    """
-
-    def of_names(names: Iterable[str]) -> Shapes:
-        batches = {found[0] for name in names if (found := re.match(r"(real|generated)/\d{1,6}(?=/)", name))}
-        return {f"{batch}/{name}": ((None, *shape), None) for batch in batches for name, shape in levels.items()}
-
-    return of_names
-
-
-def random_states(device: torch.device) -> Tensor:
-    """This rank's torch RNG states (CPU, then CUDA where used) as one row of bytes."""
-    states = [torch.get_rng_state()]
-    if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device))
-    return torch.cat(states)
-
-
-def restore_random_states(row: Tensor, device: torch.device) -> None:
-    """The inverse of `random_states`; a row of a machine with other devices restores the CPU part only.
-
-    Raises:
-        DinogenError: the CUDA part is not one of this device's.
-    """
-    cpu_bytes = len(torch.get_rng_state())
-    torch.set_rng_state(row[:cpu_bytes].cpu().clone())  # a part of a tensor crashes torch
-    if device.type == "cuda" and len(row) > cpu_bytes:
-        try:
-            torch.cuda.set_rng_state(row[cpu_bytes:].cpu().clone(), device)
-        except RuntimeError as error:
-            raise DinogenError(f"random.safetensors: no state of {device} ({first_line(error)})") from error
+    return "restore it; no checkpoint before it is whole, so without it training starts anew, with another --output"

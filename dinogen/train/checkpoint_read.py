@@ -2,24 +2,21 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from dinogen.data.order import LoaderState
-from dinogen.errors import DinogenError, first_line
-from dinogen.tensor_files import DamagedFile, Expected, check_header, quoted, read_json, read_tensors
+from dinogen.errors import DinogenError
+from dinogen.kept import Kept
+from dinogen.tensor_files import DamagedFile, check_header, quoted, read_json, read_tensors
 
-VERSION = 2
+VERSION = 3
 STATE_FILE = "state.json"
 MOST_COUNTED = 2**53  # images, steps, samples: beyond it JSON's numbers are not exact
 
-ADDED = ("banks",)  # files that version 1 had not yet
-ADVERSARY, FRECHET = "adversary", "frechet"
-LATE = {ADVERSARY, FRECHET}  # files of what joins a run late: in a checkpoint only once it has
-PARTIAL = {"optimizer", ADVERSARY}  # hold an optimiser's state, which a parameter without gradient has none of
+OLD_FILES = {"heads": "adversary"}  # stems that files had in earlier versions
 
 # What state.json holds, and of which type.
 STATE = {
@@ -28,14 +25,13 @@ STATE = {
     "cur_step": int,
     "world_size": int,
     "loader": dict,
-    "bank_resolution": int | None,
     "scaler": dict | None,
     "files": dict | None,  # None: an old version's, which had no list, and no sha256 of the rest of state.json
     "sha256": str | None,
 }
 
 
-def load_checkpoint(path: Path, expected: Mapping[str, Expected]) -> tuple[dict[str, dict[str, Tensor]], dict]:
+def load_checkpoint(path: Path, kept: Sequence[Kept]) -> tuple[dict[str, dict[str, Tensor]], dict]:
     """Read a checkpoint back: its tensors by file, and its state. Old versions are brought up to date.
 
     Raises:
@@ -44,52 +40,40 @@ def load_checkpoint(path: Path, expected: Mapping[str, Expected]) -> tuple[dict[
     """
     state = migrate(path, read_json(path / STATE_FILE))
     check_state(path / STATE_FILE, state)
-    if state["sha256"] not in (None, digest_of(state)):
-        raise DamagedFile(f"{path / STATE_FILE}: changed since it was written")
     if state["cur_nimg"] != nimg_of(path):
         raise DamagedFile(f"{path}: holds the checkpoint of {state['cur_nimg']} images, which its name denies")
     listed = state["files"]
-    needed, possible = (
-        {f"{name}.safetensors" for name in names} for names in (expected.keys() - LATE, expected.keys() | LATE)
-    )
-    if listed is not None and not needed <= listed.keys() <= possible:
-        raise DamagedFile(f"{path / STATE_FILE}: lists other files than {', '.join(sorted(expected))}")
+    needed = {part.file for part in kept if not part.joins_late}
+    if listed is not None and not needed <= listed.keys():
+        raise DamagedFile(f"{path / STATE_FILE}: lists other files than {', '.join(sorted(needed))}")
     tensors = {}
-    for name, shapes in expected.items():
-        file = path / f"{name}.safetensors"
-        if listed is None and name in ADDED and not file.exists():
-            tensors[name] = {}
-        elif name not in LATE or (listed is not None and file.name in listed):
-            tensors[name] = read_listed(file, listed and listed[file.name], shapes, partial=name in PARTIAL)
-    check_random_states(path / "random.safetensors", tensors["random"], state["world_size"])
+    for part in kept:
+        if part.joins_late and (listed is None or part.file not in listed):
+            continue
+        old = OLD_FILES.get(part.file, part.file)
+        name = old if (path / f"{old}.safetensors").exists() else part.file
+        written = listed and listed[part.file]
+        tensors[part.file] = read_listed(path / f"{name}.safetensors", written, part)
+    if len(tensors["random"]["ranks"]) != state["world_size"]:
+        ranks = len(tensors["random"]["ranks"])
+        raise DamagedFile(
+            f"{path / 'random.safetensors'}: {ranks} ranks' random states instead of {state['world_size']}"
+        )
     return tensors, state
 
 
-def read_listed(file: Path, written: dict | None, expected: Expected, partial: bool) -> dict[str, Tensor]:
+def read_listed(file: Path, written: dict | None, part: Kept) -> dict[str, Tensor]:
     """The tensors of one file, whose length and sha256 must be as they were `written` down, where they were."""
     check_header(file)
     if written and file.stat().st_size != written.get("bytes"):
         raise DamagedFile(f"{file}: {file.stat().st_size} bytes long, but {written.get('bytes')} were written")
-    tensors = read_tensors(file, expected, partial)  # before the hash: names and shapes bound what is read
+    # Before the hash: names and shapes bound what is read.
+    tensors = read_tensors(file, part.expected(), part.may_lack_groups)
     if written and fingerprint(file) != written:
         raise DamagedFile(f"{file}: its sha256 is not the one in {STATE_FILE}")
+    if misfit := part.misfit(tensors):
+        raise DamagedFile(f"{file}: {misfit}")
     return tensors
-
-
-def check_random_states(file: Path, tensors: Mapping[str, Tensor], world_size: int) -> None:
-    """Refuse what torch could not continue its random numbers from.
-
-    Raises:
-        DamagedFile: not a state, or not one for each rank.
-    """
-    states = [tensors["latents"], *tensors["ranks"]]
-    if len(states) != 1 + world_size:
-        raise DamagedFile(f"{file}: {len(states) - 1} ranks' random states instead of {world_size}")
-    try:
-        for state in states:
-            torch.Generator().set_state(state[: len(tensors["latents"])].clone())  # a part of a tensor crashes torch
-    except RuntimeError as error:
-        raise DamagedFile(f"{file}: no random state ({first_line(error)})") from error
 
 
 def check_state(path: Path, state: dict) -> None:
@@ -141,26 +125,38 @@ def migrate(path: Path, state: object) -> dict:
     """Bring an old checkpoint's state up to date, version by version.
 
     Raises:
-        DamagedFile: no state at all.
+        DamagedFile: no state at all, or one that was changed since it was written.
         DinogenError: a version that this dinogen cannot read.
     """
     version = state.get("version") if isinstance(state, dict) else None
-    if type(version) is not int or (version == VERSION and None in (state.get("files"), state.get("sha256"))):
+    if type(version) is not int or (version in (2, VERSION) and None in (state.get("files"), state.get("sha256"))):
         raise DamagedFile(f"{path / STATE_FILE}: no checkpoint's state")
+    if version in (2, VERSION) and state["sha256"] != digest_of(state):
+        raise DamagedFile(f"{path / STATE_FILE}: changed since it was written")
     while version in MIGRATIONS:
         state = MIGRATIONS[version](state)
         version = state["version"]
     if version != VERSION:
         raise DinogenError(
-            f"{path} has checkpoint version {version}, this dinogen reads {min(MIGRATIONS)} to {VERSION}; go on with "
+            f"{path} has checkpoint version {version}, this dinogen reads {min(MIGRATIONS)} to {VERSION}; resume with "
             "the dinogen that wrote it, or start anew with another --output"
         )
     return state
 
 
 def migrate_1(state: dict) -> dict:
-    """Version 1 had no list of files, so that what happened to them cannot be noticed, and no banks at first."""
+    """Version 1 had no list of files, so that what happened to them cannot be noticed."""
     return {"bank_resolution": None, **state, "version": 2, "files": None, "sha256": None}
 
 
-MIGRATIONS: dict[int, Callable[[dict], dict]] = {1: migrate_1}
+def migrate_2(state: dict) -> dict:
+    """Version 2 named files with their suffix, called heads `adversary`, and kept banks of features, which are gone."""
+    state = {key: value for key, value in state.items() if key != "bank_resolution"}
+    if isinstance(state["files"], dict):
+        stems = {name.removesuffix(".safetensors"): written for name, written in state["files"].items()}
+        renamed = {old: new for new, old in OLD_FILES.items()}
+        state["files"] = {renamed.get(stem, stem): written for stem, written in stems.items() if stem != "banks"}
+    return state | {"version": 3}
+
+
+MIGRATIONS: dict[int, Callable[[dict], dict]] = {1: migrate_1, 2: migrate_2}

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from dinogen.distributed import any_rank
-from dinogen.train.checkpoint import expected_files
 from dinogen.train.measure import Measurement, StagePlan, measure_stage, plan_stages
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ class Forecast:
 def rehearse(trainer: "Trainer") -> Forecast:
     """Measure the largest stage, then the others as long as that is cheap. Call on all ranks."""
     began, already = time.monotonic(), trainer.cur_nimg
-    stages = plan_stages(trainer.config)
+    stages = plan_stages(trainer.config, trainer.comparer.loss)
     measured = {}
     for stage in [stages[-1], *stages[:-1]]:
         if measured and any_rank(time.monotonic() - began > CHEAP_MINUTES * 60, trainer.device):
@@ -74,8 +73,8 @@ def describe(trainer: "Trainer", forecast: Forecast) -> str:
             "",
             *disk(trainer),
             "",
-            "Measured: images a second and memory, in some steps of each stage after one to warm up. Computed: time, which",
-            "leaves out pictures and saving, and disk. Memory is that of "
+            "Measured: images a second and memory, in some steps of each stage after one to warm up. Computed:",
+            "disk, and time, which leaves out pictures and saving. Memory is that of "
             + ("tensors on the device; add about 2 GiB." if trainer.device.type == "cuda" else "the whole process."),
         ]
     )
@@ -90,7 +89,7 @@ def networks(trainer: "Trainer") -> list[str]:
     generator = sum(parameter.numel() for parameter in trainer.network.parameters())
     return [
         f"generator  {millions(generator):>9} parameters, with its average and the optimiser",
-        f"teacher    {millions(whole):>9} parameters, {place} ({trainer.config.teacher.name})",
+        f"teacher    {millions(whole):>9} parameters, {place} ({trainer.teacher.spec.teacher})",
     ]
 
 
@@ -101,13 +100,14 @@ def local_part(parameter: Tensor) -> Tensor:
 
 def schedule(forecast: Forecast) -> list[str]:
     """A row for each stage, and one for all."""
-    rows = [("stage", "kimg", "batch gen/real", "real img/s", "memory a process", "time left")]
+    rows = [("stage", "kimg", "loss", "batch gen/real", "real img/s", "memory a process", "time left")]
     for stage in forecast.stages:
         taken = forecast.measured.get(stage)
         rows.append(
             (
                 f"{stage.resolution} px",
                 f"{stage.start / 1000:g}–{stage.end / 1000:g}",
+                stage.terms,
                 f"{taken.batch_size}/{taken.real_batch_size}" if taken else "",
                 f"{taken.images_per_second:.1f}" if taken else f"≥ {forecast.rate(stage):.1f}",
                 gibibytes(taken.peak_bytes) if taken else "not measured",
@@ -117,23 +117,18 @@ def schedule(forecast: Forecast) -> list[str]:
     peak = max(taken.peak_bytes for taken in forecast.measured.values())
     left = sum(map(forecast.seconds, forecast.stages))
     total = forecast.stages[-1].end / 1000
-    rows.append(("all", f"{forecast.already / 1000:g}–{total:g}", "", "", gibibytes(peak), duration(left)))
+    rows.append(("all", f"{forecast.already / 1000:g}–{total:g}", "", "", "", gibibytes(peak), duration(left)))
     return table(rows)
 
 
 def disk(trainer: "Trainer") -> list[str]:
     """What the run's folder will take, and whether there is room for it."""
-    train = trainer.config.train
-    files = expected_files(trainer.network, trainer.G_ema, {})
-    sizes = {
-        name: sum(math.prod(n or 0 for n in shape) * dtype.itemsize for shape, dtype in shapes.values())
-        for name, shapes in files.items()
-        if not callable(shapes)
-    }
+    saving, total_kimg = trainer.config.saving, trainer.config.schedule.total_kimg
+    sizes = {part.file: part.nbytes() for part in trainer.kept}
     checkpoint, snapshot = sum(sizes.values()), sizes["ema"]
-    kept = train.keep_checkpoints + 1  # one is written before another goes
-    milestones = int(train.total_kimg / train.keep_every_kimg) if train.keep_every_kimg else 0
-    snapshots = math.ceil(train.total_kimg / train.snapshot_kimg)
+    kept = saving.keep_checkpoints + 1  # one is written before another goes
+    milestones = int(total_kimg / saving.keep_every_kimg) if saving.keep_every_kimg else 0
+    snapshots = math.ceil(total_kimg / saving.snapshot_kimg)
     needed = checkpoint * (kept + milestones) + snapshot * snapshots
     free = free_space(trainer.folder.root)
     rows = [
@@ -145,7 +140,7 @@ def disk(trainer: "Trainer") -> list[str]:
     width = max(len(row[1]) for row in rows)
     lines = [f"{name:<11}  {size:<{width}}  {note}".rstrip() for name, size, note in rows]
     if free < needed:
-        lines.append("That does not fit: make room, choose another --output, or a larger --train.snapshot_kimg.")
+        lines.append("That does not fit: make room, choose another --output, or a larger --saving.snapshot_kimg.")
     return lines
 
 

@@ -11,6 +11,7 @@ from torch.nn.utils import get_total_norm
 from dinogen.distributed import gather_rows, pass_milestone
 from dinogen.errors import DinogenError
 
+MOST_BAD_STEPS = 10  # in a row: then the run ends
 OF_THE_GRADIENT = ("the gradient at the images", "the gradient")
 
 
@@ -71,14 +72,9 @@ class StepChecks:
 
 
 class BadSteps:
-    """Counts the steps that were skipped because something in them was not finite.
+    """Counts the steps that were skipped because something in them was not finite."""
 
-    Args:
-        most: so many in a row end the run.
-    """
-
-    def __init__(self, most: int):
-        self.most = most
+    def __init__(self) -> None:
         self.in_a_row = 0
 
     def note(self, fault: str) -> None:
@@ -88,11 +84,10 @@ class BadSteps:
             DinogenError: too many in a row.
         """
         self.in_a_row += 1
-        if self.in_a_row >= self.most:
+        if self.in_a_row >= MOST_BAD_STEPS:
             raise DinogenError(
                 f"{self.in_a_row} steps in a row were not finite (first on {fault}); the last checkpoint is intact: "
-                "run the same command again with a lower --train.learning_rate, or with --mixed_precision no for "
-                "accelerate"
+                "run the same command again with a lower --optimizer.learning_rate, or with --precision no"
             )
 
     def forget(self) -> None:

@@ -103,7 +103,7 @@ class RunJudge:
 
 
 def make_judge(config: RunConfig, look: Callable[[Tensor], Pyramid], device: torch.device) -> RunJudge | None:
-    """The judge that `train.evaluate_kimg` asks for."""
-    if config.train.evaluate_kimg is None:
+    """The judge that `saving.evaluate_kimg` asks for."""
+    if config.saving.evaluate_kimg is None:
         return None
-    return RunJudge(Path(config.data), config.train.evaluate_count, config.generator.img_resolution, look, device)
+    return RunJudge(Path(config.data), config.saving.evaluate_count, config.generator.img_resolution, look, device)

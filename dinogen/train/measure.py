@@ -13,7 +13,7 @@ import torch
 
 from dinogen.config import RunConfig
 from dinogen.distributed import gather_rows
-from dinogen.objectives import PairedRegression, SinkhornDrift
+from dinogen.objectives import Loss
 from dinogen.progress import progress
 from dinogen.schedule import batch_sizes_at, decay_start, stage_start
 
@@ -27,17 +27,19 @@ MOST_STEPS = 12
 
 @dataclass(frozen=True)
 class StagePlan:
-    """One stage of a run, or a part of it in which batches have one size.
+    """One stage of a run, or a part of it in which batches have one size and the loss has the same terms.
 
     Args:
         resolution: side of its images.
         start: clock at its first image.
         end: clock after its last one.
+        terms: names of the loss's terms.
     """
 
     resolution: int
     start: int
     end: int
+    terms: str
 
 
 @dataclass(frozen=True)
@@ -68,18 +70,19 @@ class Measurement:
         return self.step_images / self.seconds
 
 
-def plan_stages(config: RunConfig) -> list[StagePlan]:
-    """The stages that a run gets to within `total_kimg`, coarse to fine."""
-    total = int(config.train.total_kimg * 1000)
-    grown = math.ceil(decay_start(config.train)) if config.train.decay_batch_growth > 1 else total
+def plan_stages(config: RunConfig, loss: Loss) -> list[StagePlan]:
+    """The stages that a run gets to within `total_kimg`, coarse to fine, in parts of equal steps."""
+    total = int(config.schedule.total_kimg * 1000)
+    changes = loss.changes() | ({decay_start(config)} if config.batches.decay_growth > 1 else set())
     resolution, last = config.schedule.start_resolution, config.generator.img_resolution
     stages = []
     while resolution <= last:
         start = int(stage_start(resolution, config.schedule))
         end = total if resolution == last else min(total, int(stage_start(2 * resolution, config.schedule)))
         if start < end:
-            bounds = sorted({start, min(max(start, grown), end), end})
-            stages += [StagePlan(resolution, *part) for part in pairwise(bounds)]
+            inside = {math.ceil(change) for change in changes if start < change < end}
+            for begins, ends in pairwise(sorted({start, end} | inside)):
+                stages.append(StagePlan(resolution, begins, ends, loss.names(begins, resolution)))
         resolution *= 2
     return stages
 
@@ -130,21 +133,21 @@ def measure_stage(trainer: "Trainer", stage: StagePlan, steps: int | None = None
         seconds = (now(device) - began) / count
     mine = torch.tensor([[seconds, float(peak_bytes(device))]], dtype=torch.float64, device=device)
     seconds, peak = gather_rows(mine).amax(dim=0).tolist()
-    batch_sizes = batch_sizes_at(stage.start, stage.resolution, trainer.config.train)
+    batch_sizes = batch_sizes_at(stage.start, stage.resolution, trainer.config)
     return Measurement(stage.resolution, *batch_sizes, seconds, count, images / count, int(peak))
 
 
 def objective_share(trainer: "Trainer", stage: StagePlan, steps: int = 3) -> float:
-    """The part of a step's time, 0 to 1, that the objective takes: distances, optimal transport, loss."""
+    """The part of a step's time, 0 to 1, that the loss takes: all of its terms, forward."""
     device = trainer.device
     with steps_of(trainer, stage) as step:
         step()
-        with timed_calls(PairedRegression, device) as paired, timed_calls(SinkhornDrift, device) as sinkhorn:
+        with timed_calls(Loss, device) as taken:
             began = now(device)
             for _ in range(steps):
                 step()
             whole = now(device) - began
-    return (sum(paired) + sum(sinkhorn)) / whole
+    return sum(taken) / whole
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from dinogen.config import RunConfig
 from dinogen.data.loader import load_crops
+from dinogen.distributed import from_first_rank
 from dinogen.evaluate.metrics import mean_pairwise_distance
 from dinogen.files import make_output_folder
 from dinogen.images import image_grid, save_png, to_float, to_uint8, viewing_scale
@@ -25,7 +26,6 @@ from dinogen.pictures import last_layer, pyramid_picture
 from dinogen.progress import progress_bar
 from dinogen.pyramid import Pyramid, PyramidSpec, resize
 from dinogen.schedule import Stage, learning_rate_at, stage_of_run
-from dinogen.train.broadcast import from_first_rank
 from dinogen.train.run_folder import RunFolder
 from dinogen.train.stopping import StopRequest
 
@@ -79,7 +79,7 @@ class Monitor:
         if self.writes:
             # What was logged after the checkpoint that we go on from is about to happen again.
             self.writer = SummaryWriter(str(self.folder.tensorboard), purge_step=self.cur_nimg)
-            total = int(self.config.train.total_kimg * 1000)
+            total = int(self.config.schedule.total_kimg * 1000)
             self.bar = progress_bar(total, "train", initial=min(self.cur_nimg, total), unit_scale=True)
         return self
 
@@ -118,7 +118,7 @@ class Monitor:
         scalars |= {
             "schedule/resolution": stage.resolution,
             "schedule/alpha": stage.alpha,
-            "schedule/learning_rate": learning_rate_at(self.cur_nimg, self.config.train),
+            "schedule/learning_rate": learning_rate_at(self.cur_nimg, self.config),
             "speed/sec_per_kimg": seconds / max(images, 1) * 1000,
             "speed/images_per_second": images / seconds,
             "memory/peak_host_gib": peak_host_gib(),
@@ -152,8 +152,8 @@ class Monitor:
         if alarm:
             self.bar.write(
                 f"Diversity has been below {ALARM_SPREAD} of the real images' for {ALARM_AFTER_KIMG} kimg: the "
-                "generator may be collapsing to one face. Look at the samples; a lower --train.learning_rate or a "
-                "larger --train.real_batch_size may help.",
+                "generator may be collapsing to one face. Look at the samples; a lower --optimizer.learning_rate or a "
+                "larger --batches.real may help.",
                 file=sys.stderr,
             )
         return {"diversity/alarm": float(alarm)}

@@ -2,7 +2,7 @@
 
 RUN/config.yaml          the merged config
 RUN/environment.json     versions, devices, git state, one entry a launch
-RUN/checkpoints/nimg…/   everything to go on from; the last `train.keep_checkpoints` are kept
+RUN/checkpoints/nimg…/   everything to go on from; the last `saving.keep_checkpoints` are kept
 RUN/snapshots/kimg…/     the averaged generator, for users
 RUN/pictures/            grids of samples
 RUN/tensorboard/         scalars and images

@@ -8,7 +8,7 @@ from dinogen.opening import load_generator
 
 
 def start_from_snapshot(network: Generator, config: RunConfig) -> None:
-    """Give a new generator the weights that `train.init_from` names.
+    """Give a new generator the weights that `init_from` names.
 
     It may be a smaller one: blocks finer than its own keep the random weights that they have, to be grown.
 
@@ -20,11 +20,11 @@ def start_from_snapshot(network: Generator, config: RunConfig) -> None:
         UsageError, DinogenError: nothing to open there, a generator of other sizes, or one that does not yet draw
             at the resolution at which the run starts.
     """
-    source = str(config.train.init_from)
+    source = str(config.init_from)
     snapshot = load_generator(source)
     if snapshot.trained_resolution < config.schedule.start_resolution:
         raise UsageError(
-            f"train.init_from {source} draws {snapshot.trained_resolution}×{snapshot.trained_resolution}; finer blocks "
+            f"init_from {source} draws {snapshot.trained_resolution}×{snapshot.trained_resolution}; finer blocks "
             f"are not trained yet: take schedule.start_resolution {snapshot.trained_resolution}"
         )
     weights, wanted = snapshot.state_dict(), network.state_dict()
@@ -35,7 +35,7 @@ def start_from_snapshot(network: Generator, config: RunConfig) -> None:
         shapes = [tuple(values[name].shape) if name in values else None for values in (weights, wanted)]
         if shapes[0] != shapes[1]:
             raise DinogenError(
-                f"train.init_from {source}: {name} is {shapes[0]} there and {shapes[1]} by this config; give the "
+                f"init_from {source}: {name} is {shapes[0]} there and {shapes[1]} by this config; give the "
                 "generator.* keys that are in its config.json"
             )
     network.load_state_dict(weights)

@@ -9,41 +9,37 @@ import torch
 from torch import Tensor
 
 from dinogen.config import RunConfig
-from dinogen.data.bank import FeatureBanks
+from dinogen.data.folder import open_folder
 from dinogen.data.loader import Batch, LoaderState, ShardLoader
-from dinogen.distributed import any_rank, gather_rows
+from dinogen.distributed import from_first_rank
 from dinogen.errors import DinogenError
 from dinogen.files import atomic_folder
+from dinogen.kept import Kept, KeptAdam, KeptModule
 from dinogen.networks import Generator
 from dinogen.schedule import (
     Stage,
+    all_batch_sizes,
     batch_sizes_at,
     ema_beta,
     learning_rate_at,
-    objective_at,
     stage_of_run,
     uses_stored_pyramids,
 )
 from dinogen.train import checkpoint as checkpoints
-from dinogen.train.broadcast import from_first_rank
-from dinogen.train.building import (
-    build_generator,
-    build_teacher,
-    check_batches,
-    compiled,
-    lay_out_like_parameters,
-    make_accelerator,
-)
+from dinogen.train.building import build_generator, build_teacher, check_against_data, compiled, make_accelerator
 from dinogen.train.comparing import Comparer
 from dinogen.train.ema import make_ema, update_ema
 from dinogen.train.health import BadSteps, StepChecks, Verdict
 from dinogen.train.judge import make_judge
 from dinogen.train.monitor import Monitor
+from dinogen.train.randomness import Randomness
 from dinogen.train.rises import RiseWatch, log_rise
 from dinogen.train.run_folder import RunFolder
 from dinogen.train.start import start_from_snapshot
 from dinogen.train.stopping import TIME_IS_UP, StopRequest
 from dinogen.train.watchdog import Watchdog
+
+CLIP_GRAD_NORM = 10.0  # largest norm of the gradient: an outlier's step is as long as this one's
 
 
 class Trainer:
@@ -57,27 +53,33 @@ class Trainer:
     """
 
     def __init__(self, config: RunConfig):
-        self.config = config
-        self.accelerator = make_accelerator()
+        self.accelerator = make_accelerator(config.precision)
         self.device = self.accelerator.device
         self.is_main = self.accelerator.is_main_process
         self.rank = self.accelerator.process_index
         self.world_size = self.accelerator.num_processes
-        self.batch_sizes = check_batches(config.train, config.objective, self.world_size)
-        self.folder_of_data = Path(config.data)
+        manifest = open_folder(config.data).manifest()
+        self.config = config = check_against_data(config, manifest, self.world_size)
         self.folder = RunFolder(Path(config.output))
         self.folder.check_same_generator(config)
 
-        self.teacher = build_teacher(config, self.accelerator)
+        self.teacher = build_teacher(config, manifest, self.accelerator)
         network, optimizer = build_generator(config, self.device)
-        if config.train.init_from is not None and not checkpoints.list_checkpoints(self.folder.checkpoints):
+        if config.init_from is not None and not checkpoints.list_checkpoints(self.folder.checkpoints):
             start_from_snapshot(network, config)
         self.G_ema = make_ema(network)
-        if config.train.compile:
+        if config.machine.compile:
             network.forward = compiled(network.forward)
         self.G, self.optimizer = self.accelerator.prepare(network, optimizer)
-        self.banks = FeatureBanks(config.objective.real_bank, config.objective.generated_bank)
-        self.comparer = Comparer(config, self.accelerator, self.G, self.teacher, self.banks)
+        randomness = Randomness(config.seed, self.device)
+        self.comparer = Comparer(config, self.accelerator, self.G, self.teacher, randomness.latents)
+        self.kept: list[Kept] = [
+            KeptModule("generator", self.network),
+            KeptModule("ema", self.G_ema),
+            KeptAdam("optimizer", self.optimizer.optimizer, self.network),
+            randomness,
+            *(term for term in self.comparer.loss.terms if term.keeps),
+        ]
         self.judge = make_judge(config, self.comparer.see, self.device)
         self.cur_nimg = 0
         self.cur_step = 0
@@ -88,18 +90,16 @@ class Trainer:
             seed=config.seed,
             rank=self.rank,
             world_size=self.world_size,
-            workers=config.train.workers,
+            workers=config.machine.workers,
             state=loader_state,
         )
-        for _, real_batch_size in self.batch_sizes:  # a batch beyond the data is refused now, not at a late stage
+        for _, real_batch_size in all_batch_sizes(config):  # one beyond the data is refused now, not at a late stage
             self.loader.batches(real_batch_size, image_resolution=None)
-        self.bad_steps = BadSteps(config.train.max_bad_steps)
+        self.bad_steps = BadSteps()
         self.rises = RiseWatch()
-        self.stop = StopRequest(config.train.max_minutes)
+        self.stop = StopRequest(config.machine.max_minutes)
         self.asked_to_stop = 0  # what the ranks agreed on: the highest of their requests
-        self.watchdog = Watchdog(
-            self.rank, self.world_size, config.train.rank_timeout_seconds, lambda: f"step {self.cur_step}"
-        )
+        self.watchdog = Watchdog(self.rank, self.world_size, lambda: f"step {self.cur_step}")
 
     @property
     def network(self) -> Generator:
@@ -118,7 +118,7 @@ class Trainer:
     @property
     def batch_sizes_now(self) -> tuple[int, int]:
         """Generated and real images a step, all ranks together."""
-        return batch_sizes_at(self.cur_nimg, self.stage.resolution, self.config.train)
+        return batch_sizes_at(self.cur_nimg, self.stage.resolution, self.config)
 
     # ---- the loop
 
@@ -139,7 +139,7 @@ class Trainer:
                     scalars = self.train_step(batches, stage)
                     monitor.record(self.cur_nimg, scalars)
                     ended = self.asked_to_stop > 0 or self.finished
-                    if ended or self.crossed(before, self.config.train.log_kimg):
+                    if ended or self.crossed(before, self.config.saving.log_kimg):
                         monitor.log_scalars(stage)
                     if ended:
                         break
@@ -155,16 +155,16 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        return self.cur_nimg >= self.config.train.total_kimg * 1000
+        return self.cur_nimg >= self.config.schedule.total_kimg * 1000
 
     def write_regularly(self, before: int, monitor: Monitor) -> None:
         """Pictures, snapshot and checkpoint, each when its time has come since the clock read `before`."""
-        if self.crossed(before, self.config.train.snapshot_kimg):
+        if self.crossed(before, self.config.saving.snapshot_kimg):
             self.attempt(lambda: monitor.show_pictures(self.G_ema))
             self.attempt(self.save_snapshot)
-        if self.judge is not None and self.crossed(before, self.config.train.evaluate_kimg):
+        if self.judge is not None and self.crossed(before, self.config.saving.evaluate_kimg):
             self.evaluate(monitor)
-        if self.crossed(before, self.config.train.checkpoint_kimg):
+        if self.crossed(before, self.config.saving.checkpoint_kimg):
             self.attempt(self.save)
 
     def evaluate(self, monitor: Monitor) -> None:
@@ -179,14 +179,16 @@ class Trainer:
     def one_stage(self) -> Iterator[tuple[list[Batch], Stage]]:
         """The batches of one step after the other, until the resolution or their size changes."""
         resolution, sizes = self.stage.resolution, self.batch_sizes_now
-        stored = uses_stored_pyramids(resolution, self.teacher.spec.input_size, self.config.train)
+        stored = uses_stored_pyramids(
+            resolution, self.teacher.spec.input_size, self.config.teacher.stored_pyramids_from
+        )
         batches = self.loader.batches(
             sizes[1],
-            image_resolution=None if stored and not self.comparer.late.want_images(resolution) else resolution,
+            image_resolution=None if stored and not self.comparer.loss.wants_images(resolution) else resolution,
             pyramid=stored,
         )
         while (self.stage.resolution, self.batch_sizes_now) == (resolution, sizes):
-            yield list(islice(batches, self.config.train.gradient_accumulation_steps)), self.stage
+            yield list(islice(batches, self.config.batches.accumulation)), self.stage
 
     # ---- one step
 
@@ -197,33 +199,30 @@ class Trainer:
             batches: this rank's shares; their gradients are averaged.
             stage: of all of them: the clock moves when the step is done.
         """
-        train = self.config.train
         nimg = self.batch_sizes_now[1] * len(batches)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate_at(self.cur_nimg, train)
-        objective = objective_at(self.cur_nimg, self.config.objective)
-        self.banks.enter_stage(stage.resolution)
+            group["lr"] = learning_rate_at(self.cur_nimg, self.config)
+        terms = self.comparer.loss.names(self.cur_nimg, stage.resolution)
         checks, losses, statistics = StepChecks(), [], []
         for number, batch in enumerate(batches, 1):
             with nullcontext() if number == len(batches) else self.accelerator.no_sync(self.G):
-                result = self.comparer.compare(batch, stage, objective, checks, self.cur_nimg)
+                result = self.comparer.compare(batch, stage, checks, self.cur_nimg)
                 self.accelerator.backward(result.loss / len(batches))
             losses.append(result.loss.detach())
             statistics.append(result.statistics)
         # The ranks' gradients have been averaged by now: all of them see the same norm.
-        norm = self.accelerator.clip_grad_norm_(self.network.parameters(), train.clip_grad_norm).detach()
+        norm = self.accelerator.clip_grad_norm_(self.network.parameters(), CLIP_GRAD_NORM).detach()
         checks.look("the gradient", [norm])
         verdict = checks.verdict(torch.stack(losses).mean(), norm, self.stop.code)
         self.asked_to_stop = verdict.stop
         self.learn(verdict)
         self.cur_nimg += nimg
         self.cur_step += 1
-        self.banks.settle(keep=verdict.fault is None)
-        self.comparer.late.settle(keep=verdict.fault is None)
+        self.comparer.loss.settle(keep=verdict.fault is None)
         if verdict.fault is not None:
             return {}
-        update_ema(self.G_ema, self.network, ema_beta(self.cur_nimg, nimg, train))
-        if rise := self.rises.note((stage.resolution, objective), verdict):
+        update_ema(self.G_ema, self.network, ema_beta(self.cur_nimg, nimg, self.config.optimizer.ema_kimg))
+        if rise := self.rises.note((stage.resolution, terms), verdict):
             log_rise(self.folder.root, self.cur_nimg, rise, [key for batch in batches for key in batch.keys])
         means = {name: torch.stack([each[name] for each in statistics]).mean() for name in statistics[0]}
         return means | {"loss": verdict.loss, "gradient_norm": verdict.gradient_norm}
@@ -249,22 +248,7 @@ class Trainer:
             self.accelerator.print(f"\nStep {self.cur_step} skipped: not finite first on {verdict.fault}.")
             self.bad_steps.note(verdict.fault)
 
-    # ---- saving and going on
-
-    def on_main(self, write: Callable[[], None]) -> None:
-        """Write on the first rank; if it cannot, all ranks raise together, so that none waits for another.
-
-        Raises:
-            DinogenError: what the first rank met.
-        """
-        error: DinogenError | None = None
-        if self.is_main:
-            try:
-                write()
-            except DinogenError as caught:
-                error = caught
-        if any_rank(error is not None, self.device):
-            raise error or DinogenError("the first rank could not write; its message says why")
+    # ---- saving and resuming
 
     def attempt(self, write: Callable[[], object]) -> None:
         """Write if possible: a full disk in the middle of a run is no reason to lose the run."""
@@ -275,62 +259,45 @@ class Trainer:
 
     def save(self) -> None:
         """Write a checkpoint."""
-        random_states = gather_rows(checkpoints.random_states(self.device)[None].to(self.device)).cpu()
-        banks = self.banks.gathered()
-        self.on_main(lambda: self.write_checkpoint(random_states, banks))
+        tensors = {part.file: part.tensors() for part in self.kept}  # on all ranks: some gather
+        from_first_rank(lambda: self.write_checkpoint(tensors), self.device)
 
-    def write_checkpoint(self, random_states: Tensor, banks: dict[str, Tensor]) -> None:
+    def write_checkpoint(self, tensors: dict[str, dict[str, Tensor]]) -> None:
         scaler = self.accelerator.scaler
         checkpoints.save_checkpoint(
             self.folder.checkpoints,
             self.cur_nimg,
-            tensors={
-                "generator": self.network.state_dict(),
-                "ema": self.G_ema.state_dict(),
-                "optimizer": checkpoints.optimizer_tensors(self.optimizer.optimizer, self.network),
-                "random": {"latents": self.comparer.latent_rng.get_state(), "ranks": random_states},
-                "banks": banks,
-                **self.comparer.late.tensors(),
-            },
+            tensors={file: values for file, values in tensors.items() if values},
             state={
                 "cur_step": self.cur_step,
                 "loader": vars(self.loader.state),
                 "world_size": self.world_size,
-                "bank_resolution": self.banks.resolution,
                 "scaler": scaler.state_dict() if scaler is not None else None,
             },
-            keep=self.config.train.keep_checkpoints,
-            keep_every_kimg=self.config.train.keep_every_kimg,
+            keep=self.config.saving.keep_checkpoints,
+            keep_every_kimg=self.config.saving.keep_every_kimg,
         )
 
     def resume(self) -> LoaderState | None:
-        """Go on from the last complete checkpoint; returns the loader's state there, None for a new run."""
-        levels = self.teacher.spec.shapes()
-        expected = checkpoints.expected_files(self.network, self.G_ema, levels) | self.comparer.late.expected(levels)
-        found = from_first_rank(lambda: checkpoints.load_newest(self.folder.checkpoints, expected), self.device)
+        """Continue from the last complete checkpoint; returns the loader's state there, None for a new run."""
+        found = from_first_rank(lambda: checkpoints.load_newest(self.folder.checkpoints, self.kept), self.device)
         if found is None:
             return None
         path, tensors, state = found
-        self.network.load_state_dict(tensors["generator"])
-        self.G_ema.load_state_dict(tensors["ema"])
-        checkpoints.restore_optimizer(self.optimizer.optimizer, self.network, tensors["optimizer"])
-        lay_out_like_parameters(self.optimizer.optimizer)
-        self.banks.restore(tensors["banks"], state["bank_resolution"], self.device)
-        self.comparer.latent_rng.set_state(tensors["random"]["latents"])
-        self.comparer.late.restore(tensors)
-        if state["world_size"] == self.world_size:
-            checkpoints.restore_random_states(tensors["random"]["ranks"][self.rank], self.device)
+        for part in self.kept:
+            if part.file in tensors:
+                part.restore(tensors[part.file])
         if self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.cur_nimg, self.cur_step = state["cur_nimg"], state["cur_step"]
-        self.accelerator.print(f"Going on from {path} ({self.cur_nimg / 1000:.1f} kimg).")
+        self.accelerator.print(f"Resuming from {path} ({self.cur_nimg / 1000:.1f} kimg).")
         return LoaderState(**state["loader"])
 
     def save_snapshot(self) -> Path:
         """Write the averaged generator as it draws now."""
         target = self.folder.snapshots / f"kimg{self.cur_nimg / 1000:010.3f}"
         self.G_ema.update_w_avg()
-        self.on_main(lambda: self.write_snapshot(target))
+        from_first_rank(lambda: self.write_snapshot(target), self.device)
         return target
 
     def write_snapshot(self, target: Path) -> None:

@@ -20,6 +20,7 @@ import torch.distributed as dist
 from dinogen import distributed
 from dinogen.errors import DinogenError
 
+TIMEOUT_SECONDS = 60.0  # without a heartbeat for this long a rank counts as dead
 HANG_SECONDS = 600.0  # so long may one rank let the others wait: for compiling, or for writing to a slow disk
 GRACE_SECONDS = 5.0  # for the main thread to leave by itself
 _launches = count()
@@ -33,14 +34,13 @@ class Watchdog:
     Args:
         rank: of this process.
         world_size: number of ranks.
-        timeout_seconds: without a heartbeat for so long a rank counts as dead.
         where: says where this rank is, for the others' messages.
     """
 
-    def __init__(self, rank: int, world_size: int, timeout_seconds: float, where: Callable[[], str]):
-        self.rank, self.timeout, self.where = rank, timeout_seconds, where
+    def __init__(self, rank: int, world_size: int, where: Callable[[], str]):
+        self.rank, self.timeout, self.where = rank, TIMEOUT_SECONDS, where
         self.others = [other for other in range(world_size) if other != rank]
-        self.interval = min(5.0, timeout_seconds / 10)
+        self.interval = min(5.0, self.timeout / 10)
         self.finding: str | None = None
         self._found, self._leaving = threading.Event(), threading.Event()
         self._farewell = ""

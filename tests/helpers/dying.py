@@ -13,7 +13,7 @@ from pathlib import Path
 from dinogen import files
 from dinogen.train import checkpoint
 
-WRITTEN = ("generator", "ema", "optimizer", "random", "banks")
+WRITTEN = ("generator", "ema", "optimizer", "random")
 MOMENTS = ("before", *(f"in {name}" for name in WRITTEN), "in state", "before rename", "after rename", "in clean-up")
 
 

@@ -8,9 +8,10 @@ import torch.distributed as dist
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dinogen.config import AdversaryConfig
+from dinogen.config import HeadsConfig
+from dinogen.objectives import Surroundings
+from dinogen.objectives.heads import HeadsTerm
 from dinogen.teachers import make_teacher
-from dinogen.train.adversary import Adversary
 
 STEPS = 3
 BATCH = 4
@@ -19,15 +20,16 @@ BATCH = 4
 def train_heads(rank: int, world_size: int) -> dict[str, Tensor]:
     """The heads after a few steps, and the generator's gradient on this rank's images, scaled to the whole batch."""
     teacher = make_teacher("tiny")
-    adversary = Adversary(AdversaryConfig(weight=1.0, channels=8), teacher.spec, teacher, torch.device("cpu"), seed=0)
+    surroundings = Surroundings(teacher.spec, teacher, torch.device("cpu"), seed=0)
+    term = HeadsTerm(HeadsConfig(weight=1.0), surroundings, channels=8)
     rng = torch.Generator().manual_seed(1)
     for _ in range(STEPS):
         images, reals = (torch.rand(BATCH, 3, 32, 32, generator=rng) * 2 - 1 for _ in range(2))
         own = images.chunk(world_size)[rank].clone().requires_grad_(True)
-        loss, statistics = adversary.step(own, reals.chunk(world_size)[rank] ** 2)
-        loss.backward()
-    ended = {name: value.detach().clone() for name, value in adversary.heads.state_dict().items()}
-    return ended | {"gradient": own.grad / world_size, "loss": statistics["adversary/heads"].detach()}
+        result = term.judge(own, reals.chunk(world_size)[rank] ** 2)
+        result.loss.backward()
+    ended = {name: value.detach().clone() for name, value in term.heads.state_dict().items()}
+    return ended | {"gradient": own.grad / world_size, "loss": result.statistics["heads/heads"].detach()}
 
 
 def main() -> None:

@@ -9,28 +9,28 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from dinogen.train.trainer import Trainer
+from dinogen.train import trainer as training
 from launch.train import build_parser, make_config
 
 WAYS = {
     "masked": ["--objective.temperatures=[0.05,0.2]"],
-    "independent": ["--objective.self_term=independent"],
-    "banks": ["--objective.self_term=independent", "--objective.real_bank=32", "--objective.generated_bank=16"],
+    "heads": ["--heads.weight=1", "--heads.rampup_kimg=0"],
     "banded": ["--objective.bands=4"],
     "kernel": ["--objective.name=kernel"],
-    "frechet": ["--objective.frechet_weight=1"],
+    "frechet": ["--frechet.weight=1"],
     "paired": ["--objective.name=paired"],
-    "accumulated": ["--train.gradient_accumulation_steps=2"],
+    "accumulated": ["--batches.accumulation=2"],
 }
 COMMON = [
     "--generator.channel_base=256", "--generator.channel_max=32", "--generator.z_dim=16", "--generator.w_dim=16",
-    "--train.batch_size=8", "--train.real_batch_size=20", "--schedule.start_resolution=32",
-    # The weights stay, so that the third step compares with full banks and still with the same weights.
-    "--train.learning_rate=1e-30", "--train.clip_grad_norm=1e9",
+    "--batches.generated=8", "--batches.real=20", "--schedule.start_resolution=32",
+    # The weights stay, so that the third step compares the same ones.
+    "--optimizer.learning_rate=1e-30",
 ]  # fmt: skip
 
 
 def main(data: str, output: str, result: str, *ways: str) -> None:
+    training.CLIP_GRAD_NORM = 1e9
     found = {}
     for way in ways:
         for shard in ("none", "fsdp"):
@@ -44,7 +44,7 @@ def main(data: str, output: str, result: str, *ways: str) -> None:
                 *COMMON,
                 *WAYS[way],
             ]
-            trainer = Trainer(make_config(parser, parser.parse_args(flags)))
+            trainer = training.Trainer(make_config(parser, parser.parse_args(flags)))
             gradient = {}
 
             def keep(verdict, trainer=trainer, gradient=gradient):

@@ -4,40 +4,38 @@ from pathlib import Path
 
 import torch
 
+from dinogen.kept import Kept, KeptAdam, KeptModule
 from dinogen.networks import Generator
-from dinogen.train.checkpoint import (
-    expected_files,
-    list_checkpoints,
-    optimizer_tensors,
-    random_states,
-    save_checkpoint,
-)
+from dinogen.train.checkpoint import list_checkpoints, save_checkpoint
+from dinogen.train.randomness import Randomness
 
-STATE = {"cur_step": 1, "world_size": 1, "loader": {"epoch": 0, "position": 8}, "bank_resolution": 4, "scaler": None}
+STATE = {"cur_step": 1, "world_size": 1, "loader": {"epoch": 0, "position": 8}, "scaler": None}
 
 
 def small_generator() -> Generator:
     return Generator(img_resolution=8, z_dim=8, w_dim=8, mapping_layers=1, channel_base=32, channel_max=8)
 
 
-LEVELS = {"cls": (4,), "l1_2x2": (4, 2, 2)}
-EXPECTED = expected_files(small_generator(), small_generator(), LEVELS)
-
-
-def contents() -> dict[str, dict[str, torch.Tensor]]:
-    """The tensors of a trainer that has taken one step at 4×4."""
+def kept_by_a_trainer() -> list[Kept]:
+    """The parts of a trainer that has taken one step at 4×4."""
     network = small_generator()
     optimizer = torch.optim.Adam(network.parameters())
     network(torch.randn(2, 8), 4).square().sum().backward()
     optimizer.step()
-    device = torch.device("cpu")
-    return {
-        "generator": network.state_dict(),
-        "ema": network.state_dict(),
-        "optimizer": optimizer_tensors(optimizer, network),
-        "random": {"latents": torch.get_rng_state(), "ranks": random_states(device)[None]},
-        "banks": {f"real/0/{name}": torch.randn(3, *shape) for name, shape in LEVELS.items()},
-    }
+    return [
+        KeptModule("generator", network),
+        KeptModule("ema", network),
+        KeptAdam("optimizer", optimizer, network),
+        Randomness(0, torch.device("cpu")),
+    ]
+
+
+KEPT = kept_by_a_trainer()
+
+
+def contents() -> dict[str, dict[str, torch.Tensor]]:
+    """The tensors of such a trainer, by file."""
+    return {part.file: part.tensors() for part in kept_by_a_trainer()}
 
 
 def save(folder: Path, *clocks: int, **options) -> None:

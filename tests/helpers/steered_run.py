@@ -4,8 +4,8 @@
 
 The plan's keys, all optional: `record` (a folder: each rank writes a line for each step, and its state at the end),
 `stop_at` (a step after which SIGTERM comes, to `stop_rank`; `stop_within`: while that step computes), `hang`, `fail`
-(`rank`, `step`), `busy` (`rank`, `step`, `seconds`), `hang_seconds`, `poison` (a list of `rank`, `step`, `where`),
-`states` (record digests of the state after each step).
+(`rank`, `step`), `busy` (`rank`, `step`, `seconds`), `hang_seconds`, `timeout_seconds`, `most_bad_steps`, `poison` (a
+list of `rank`, `step`, `where`), `states` (record digests of the state after each step).
 """
 
 import hashlib
@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from dinogen.errors import DinogenError
 from dinogen.objectives import sinkhorn
+from dinogen.train import health, watchdog
 from dinogen.train import trainer as training
-from dinogen.train import watchdog
 from launch.train import main
 
 PLAN: dict = {}
@@ -37,17 +37,7 @@ def digest(tensors: dict[str, Tensor]) -> str:
 
 def state_of(trainer: training.Trainer) -> dict[str, str]:
     """Digests of all that a skipped step must leave alone."""
-    moments = {
-        f"{number}/{key}": value
-        for number, state in enumerate(trainer.optimizer.optimizer.state.values())
-        for key, value in state.items()
-    }
-    return {
-        "generator": digest(trainer.network.state_dict()),
-        "ema": digest(trainer.G_ema.state_dict()),
-        "optimizer": digest(moments),
-        "banks": digest(trainer.banks.gathered()),
-    }
+    return {part.file: digest(part.tensors()) for part in trainer.kept if part.file != "random"}
 
 
 def not_a_number(module: nn.Module, inputs: tuple, output: object) -> object:
@@ -119,5 +109,7 @@ if __name__ == "__main__":
     PLAN = json.loads(Path(sys.argv[1]).read_text())
     torch.use_deterministic_algorithms(True)
     watchdog.HANG_SECONDS = PLAN.get("hang_seconds", watchdog.HANG_SECONDS)
+    watchdog.TIMEOUT_SECONDS = PLAN.get("timeout_seconds", watchdog.TIMEOUT_SECONDS)
+    health.MOST_BAD_STEPS = PLAN.get("most_bad_steps", health.MOST_BAD_STEPS)
     training.Trainer = Steered
     sys.exit(main(sys.argv[2:]))

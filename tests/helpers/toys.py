@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from dinogen.config import ObjectiveConfig
-from dinogen.objectives import make_objective
+from dinogen.objectives.matching import make_drift
+from dinogen.objectives.paired import PairedRegression
 from dinogen.objectives.sinkhorn import Problems
 
 
@@ -18,7 +19,7 @@ def flow(name: str, steps: int = 400) -> Tensor:
     """Points `[256, 2]` that start in one spot, trained directly by an objective towards two modes at x = ±2."""
     rng = torch.Generator().manual_seed(0)
     points = torch.nn.Parameter(torch.randn(256, 2, generator=rng) * 0.1)
-    objective = make_objective(ObjectiveConfig(name=name))
+    objective = PairedRegression() if name == "paired" else make_drift(ObjectiveConfig(name=name))
     optimizer = torch.optim.Adam([points], lr=0.02)
     for _ in range(steps):
         side = torch.randint(0, 2, (256, 1), generator=rng) * 2.0 - 1

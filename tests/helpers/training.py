@@ -6,13 +6,13 @@ from launch.train import main
 
 NARROW = ["--generator.channel_base=128", "--generator.channel_max=16", "--generator.z_dim=16", "--generator.w_dim=16"]
 
-SMALL = [*NARROW, "--train.batch_size=8", "--train.real_batch_size=16", "--train.log_kimg=0.032"]
+SMALL = [*NARROW, "--batches.generated=8", "--batches.real=16", "--saving.log_kimg=0.032"]
 
 GROWING = ["--schedule.stage_kimg=0.032", "--schedule.fade_kimg=0.016"]
 
 OF_OLD = [
     "--generator.img_resolution=8", "--generator.channel_base=32", "--generator.channel_max=8", "--generator.z_dim=8",
-    "--generator.w_dim=8", "--generator.mapping_layers=1", "--train.batch_size=4", "--train.real_batch_size=8",
+    "--generator.w_dim=8", "--generator.mapping_layers=1", "--batches.generated=4", "--batches.real=8",
     "--schedule.stage_kimg=0.016", "--schedule.fade_kimg=0.008",
 ]  # fmt: skip
 

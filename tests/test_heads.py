@@ -11,12 +11,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dinogen.config import AdversaryConfig
-from dinogen.networks.augment import DRAWS, augment
-from dinogen.networks.head import Heads, gradient_penalty, heads_loss
+from dinogen.config import HeadsConfig
+from dinogen.objectives import Surroundings
+from dinogen.objectives.augment import DRAWS, augment
+from dinogen.objectives.head_network import Heads, gradient_penalty, heads_loss
+from dinogen.objectives.heads import HeadsTerm
 from dinogen.pyramid import PyramidSpec
 from dinogen.teachers import make_teacher
-from dinogen.train.adversary import Adversary
 from helpers.equal_heads import train_heads
 from helpers.training import complaint, flags, newest
 from launch.train import main
@@ -32,6 +33,11 @@ def teacher():
 def small_spec(width: int = 6, grid: int = 4) -> PyramidSpec:
     return PyramidSpec("t", "0", input_size=4 * grid, patch_size=4, width=width, layers=(1, 2), levels=(1, grid),
                        fine_layers=())  # fmt: skip
+
+
+def make_term(config: HeadsConfig | None = None, spec: PyramidSpec | None = None, look=None, **options) -> HeadsTerm:
+    config = config or HeadsConfig(weight=1)
+    return HeadsTerm(config, Surroundings(spec or look.spec, look, torch.device("cpu"), seed=0), **options)
 
 
 # ---- augmentation
@@ -116,18 +122,17 @@ def test_heads_learn_to_separate_two_distributions_and_not_one_from_itself():
     def learn(shift: float) -> tuple[float, float]:
         torch.manual_seed(0)
         spec = small_spec()
-        config = AdversaryConfig(weight=1, learning_rate=3e-3, r1_gamma=0.1)
-        adversary = Adversary(config, spec, None, torch.device("cpu"), seed=0)
+        term = make_term(spec=spec, learning_rate=3e-3, r1_gamma=0.1)
 
         def draw(shift: float) -> dict[str, Tensor]:
-            return {name: torch.randn(32, 6, 4, 4) + shift for name in adversary.heads.names}
+            return {name: torch.randn(32, 6, 4, 4) + shift for name in term.heads.names}
 
         for _ in range(60):
-            adversary.learn(draw(0.0), draw(shift))
+            term.learn(draw(0.0), draw(shift))
         real, generated = draw(0.0), draw(shift)
-        right = [logits.mean(1) > 0 for logits in adversary.heads(real)]
-        right += [logits.mean(1) < 0 for logits in adversary.heads(generated)]
-        return torch.cat(right).float().mean().item(), heads_loss(adversary.heads, real, generated).item()
+        right = [logits.mean(1) > 0 for logits in term.heads(real)]
+        right += [logits.mean(1) < 0 for logits in term.heads(generated)]
+        return torch.cat(right).float().mean().item(), heads_loss(term.heads, real, generated).item()
 
     accuracy, loss = learn(shift=0.7)
     assert accuracy > 0.95 and loss < 0.8
@@ -139,56 +144,56 @@ def test_heads_learn_to_separate_two_distributions_and_not_one_from_itself():
 
 
 def test_the_generators_gradient_reaches_its_images_and_neither_the_teacher_nor_the_heads(teacher):
-    adversary = Adversary(AdversaryConfig(weight=1), teacher.spec, teacher, torch.device("cpu"), seed=0)
-    before = [parameter.detach().clone() for parameter in adversary.heads.parameters()]
+    term = make_term(look=teacher)
+    before = [parameter.detach().clone() for parameter in term.heads.parameters()]
     images = (torch.rand(4, 3, 32, 32) * 2 - 1).requires_grad_(True)
-    loss, statistics = adversary.step(images, torch.rand(4, 3, 32, 32))
-    changed = [not torch.equal(a, b) for a, b in zip(before, adversary.heads.parameters())]
+    result = term.judge(images, torch.rand(4, 3, 32, 32))
+    changed = [not torch.equal(a, b) for a, b in zip(before, term.heads.parameters())]
     assert all(changed), "the heads took a step"
     assert images.grad is None, "which sent nothing to the images"
-    of_heads = [parameter.grad.clone() for parameter in adversary.heads.parameters()]
-    loss.backward()
+    of_heads = [parameter.grad.clone() for parameter in term.heads.parameters()]
+    result.loss.backward()
     assert images.grad.abs().sum() > 0
     assert all(parameter.grad is None for parameter in teacher.parameters())
-    assert all(torch.equal(a, p.grad) for a, p in zip(of_heads, adversary.heads.parameters()))
-    assert statistics.keys() == {"adversary/heads", "adversary/r1", "adversary/generator"}
+    assert all(torch.equal(a, p.grad) for a, p in zip(of_heads, term.heads.parameters()))
+    assert result.statistics.keys() == {"heads/heads", "heads/r1", "heads/generator"}
 
 
 def test_fooling_the_heads_makes_images_seem_real(teacher):
     """Images that descend the generator's loss against fixed heads raise the heads' logits."""
-    adversary = Adversary(AdversaryConfig(weight=1), teacher.spec, teacher, torch.device("cpu"), seed=0)
+    term = make_term(look=teacher)
     rng = torch.Generator().manual_seed(3)
     images = torch.rand(8, 3, 32, 32, generator=rng).requires_grad_(True)
     for _ in range(20):
-        adversary.step(images, -torch.rand(8, 3, 32, 32, generator=rng))
-    tokens = adversary.heads.tokens_of
-    before = torch.cat(adversary.heads(tokens(teacher(images))), dim=1).mean()
-    loss, _ = adversary.step(images, -torch.rand(8, 3, 32, 32, generator=rng))
-    loss.backward()
+        term.judge(images, -torch.rand(8, 3, 32, 32, generator=rng))
+    tokens = term.heads.tokens_of
+    before = torch.cat(term.heads(tokens(teacher(images))), dim=1).mean()
+    result = term.judge(images, -torch.rand(8, 3, 32, 32, generator=rng))
+    result.loss.backward()
     moved = images - 2 * images.grad / images.grad.abs().max()
-    assert torch.cat(adversary.heads(tokens(teacher(moved))), dim=1).mean() > before
+    assert torch.cat(term.heads(tokens(teacher(moved))), dim=1).mean() > before
 
 
 def test_making_heads_leaves_the_runs_random_numbers_alone(teacher):
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    Adversary(AdversaryConfig(weight=1), teacher.spec, teacher, torch.device("cpu"), seed=0)
+    make_term(look=teacher)
     assert torch.equal(torch.rand(1), expected)
 
 
 def test_a_gradient_that_is_not_finite_leaves_the_heads_as_they_were(teacher):
-    adversary = Adversary(AdversaryConfig(weight=1), teacher.spec, teacher, torch.device("cpu"), seed=0)
-    before = {name: value.clone() for name, value in adversary.heads.state_dict().items()}
-    adversary.step(torch.full((2, 3, 32, 32), float("nan")), torch.rand(2, 3, 32, 32))
-    assert all(torch.equal(value, adversary.heads.state_dict()[name]) for name, value in before.items())
+    term = make_term(look=teacher)
+    before = {name: value.clone() for name, value in term.heads.state_dict().items()}
+    term.judge(torch.full((2, 3, 32, 32), float("nan")), torch.rand(2, 3, 32, 32))
+    assert all(torch.equal(value, term.heads.state_dict()[name]) for name, value in before.items())
 
 
 def test_their_weight_rises_once_they_are_on():
-    config = AdversaryConfig(weight=0.5, from_kimg=10, rampup_kimg=4, from_resolution=32)
-    adversary = Adversary(config, small_spec(), None, torch.device("cpu"), seed=0)
-    assert [adversary.weight_at(nimg) for nimg in (0, 10_000, 12_000, 14_000, 99_000)] == [0, 0, 0.25, 0.5, 0.5]
-    assert [adversary.is_on(*at) for at in ((9_999, 32), (10_000, 16), (10_000, 32))] == [False, False, True]
+    config = HeadsConfig(weight=0.5, from_kimg=10, rampup_kimg=4, from_resolution=32)
+    term = make_term(config, small_spec())
+    assert [term.weight_at(nimg, 32) for nimg in (0, 10_000, 12_000, 14_000, 99_000)] == [0, 0, 0.25, 0.5, 0.5]
+    assert [term.is_on(*at) for at in ((9_999, 32), (10_000, 16), (10_000, 32))] == [False, False, True]
 
 
 def test_two_ranks_learn_what_one_learns_from_the_whole_batch(tmp_path):
@@ -209,42 +214,40 @@ def test_two_ranks_learn_what_one_learns_from_the_whole_batch(tmp_path):
 # ---- the run around them
 
 
-LATE = ["--adversary.weight=0.1", "--adversary.channels=8", "--adversary.rampup_kimg=0", "--objective.frechet_weight=1",
-        "--schedule.start_resolution=32", "--train.batch_size=4", "--train.real_batch_size=8"]  # fmt: skip
+LATE = ["--heads.weight=0.1", "--heads.rampup_kimg=0", "--frechet.weight=1",
+        "--schedule.start_resolution=32", "--batches.generated=4", "--batches.real=8"]  # fmt: skip
 
 
 def test_going_on_with_heads_and_moments_ends_where_an_undisturbed_run_ends(shards32, tmp_path):
     """Real images beside stored pyramids; stopped in the middle."""
     undisturbed, stopped = tmp_path / "undisturbed", tmp_path / "stopped"
     more = [*LATE, "--objective.name=kernel"]
-    assert main(flags(shards32, undisturbed, "--train.total_kimg=0.048", *more)) == 0
+    assert main(flags(shards32, undisturbed, "--schedule.total_kimg=0.048", *more)) == 0
     for end in ("0.024", "0.048"):
-        assert main(flags(shards32, stopped, f"--train.total_kimg={end}", *more)) == 0
+        assert main(flags(shards32, stopped, f"--schedule.total_kimg={end}", *more)) == 0
     ends = [newest(folder, "checkpoints/nimg*") for folder in (undisturbed, stopped)]
-    for name in ("generator", "ema", "optimizer", "adversary", "frechet"):
+    for name in ("generator", "ema", "optimizer", "heads", "frechet"):
         one, other = (load_file(end / f"{name}.safetensors") for end in ends)
         assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one), name
-    assert any(key.startswith("optimizer/") for key in load_file(ends[0] / "adversary.safetensors"))
+    assert any(key.startswith("optimizer/") for key in load_file(ends[0] / "heads.safetensors"))
 
 
 def test_a_finished_run_goes_on_with_heads(shards32, tmp_path, capsys):
-    plain = [*LATE[2:3], *LATE[4:]]
-    assert main(flags(shards32, tmp_path / "run", "--train.total_kimg=0.016", *plain)) == 0
+    plain = LATE[3:]
+    assert main(flags(shards32, tmp_path / "run", "--schedule.total_kimg=0.016", *plain)) == 0
     before = newest(tmp_path / "run", "checkpoints/nimg*")
-    assert not (before / "adversary.safetensors").exists()
+    assert not (before / "heads.safetensors").exists()
     without, other = tmp_path / "without", tmp_path / "other"
     for copy in (without, other):
         shutil.copytree(tmp_path / "run", copy)
-    assert main(flags(shards32, tmp_path / "run", "--train.total_kimg=0.032", *LATE)) == 0
-    assert main(flags(shards32, without, "--train.total_kimg=0.032", *plain)) == 0
+    assert main(flags(shards32, tmp_path / "run", "--schedule.total_kimg=0.032", *LATE)) == 0
+    assert main(flags(shards32, without, "--schedule.total_kimg=0.032", *plain)) == 0
     ends = [newest(folder, "checkpoints/nimg*") for folder in (tmp_path / "run", without)]
-    assert (ends[0] / "adversary.safetensors").exists() and (ends[0] / "frechet.safetensors").exists()
+    assert (ends[0] / "heads.safetensors").exists() and (ends[0] / "frechet.safetensors").exists()
     weights = [load_file(end / "generator.safetensors") for end in ends]
     assert not all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0]), "they were heard"
-    line = complaint(capsys, flags(shards32, tmp_path / "run", *LATE, "--adversary.channels=16"), 1)
-    assert "adversary.channels" in line
 
 
-@pytest.mark.parametrize("wrong", ["--adversary.channels=12", "--adversary.weight=-1", "--objective.frechet_weight=-1"])
+@pytest.mark.parametrize("wrong", ["--heads.weight=-1", "--heads.rampup_kimg=-1", "--frechet.weight=0"])
 def test_impossible_settings_are_named(shards32, tmp_path, capsys, wrong):
     assert wrong[2:].split("=")[0] in complaint(capsys, flags(shards32, tmp_path / "run", wrong), 2)
