@@ -10,9 +10,9 @@ from tqdm import tqdm
 
 Item = TypeVar("Item")
 
-LINE = "{desc}: {n_fmt} of {total_fmt} {unit} ({percentage:.0f}%), {rate_fmt}, {remaining} left{postfix}"
-LINE_WITHOUT_TOTAL = "{desc}: {n_fmt} {unit}, {rate_fmt}{postfix}"
-LAST_LINE = "{desc}: {n_fmt} {unit} in {elapsed}, {rate_fmt}{postfix}"
+LINE = "{desc}: {n_fmt} of {total_fmt}{unit} ({percentage:.0f}%), {rate_fmt}, {remaining} left{postfix}"
+LINE_WITHOUT_TOTAL = "{desc}: {n_fmt}{unit}, {rate_fmt}{postfix}"
+LAST_LINE = "{desc}: {n_fmt}{unit} in {elapsed}, {rate_fmt}{postfix}"
 SECONDS = (10.0, 60.0)  # between two lines: at first, and after a while
 
 _quiet = False  # of the process, as its threads show progress too
@@ -52,7 +52,7 @@ class Lines(tqdm):
             return
         self.shown_at = self.n
         self.mininterval = min(SECONDS[1], max(SECONDS[0], self.format_dict["elapsed"] / 20))
-        print(self, file=sys.stderr, flush=True)
+        print(" ".join(str(self).split()), file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Write the last line."""
@@ -63,9 +63,10 @@ class Lines(tqdm):
 
 def progress_bar(total: int | None = None, desc: str = "", unit: str = "img", **options) -> tqdm:
     """A bar to `update()` by hand; on a terminal it is redrawn, elsewhere it writes lines."""
+    options |= {"total": total, "desc": desc, "unit": f" {unit}"}
     if sys.stderr.isatty() and not _quiet:
-        return tqdm(total=total, desc=desc, unit=unit, mininterval=0.2, dynamic_ncols=True, **options)
-    return Lines(total=total, desc=desc, unit=unit, **options)
+        return tqdm(mininterval=0.2, dynamic_ncols=True, **options)
+    return Lines(**options)
 
 
 def progress(items: Iterable[Item], total: int | None = None, desc: str = "", unit: str = "img") -> Iterator[Item]:

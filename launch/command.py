@@ -70,9 +70,9 @@ def attempt(parser: CommandParser, work: Callable[[Namespace], None], argv: list
     except DinogenError as error:
         caught, code, message = error, error.exit_code, f"error: {error}"
     except KeyboardInterrupt as error:
-        caught, code, message = error, 130, "interrupted; run the same command again to continue"
+        caught, code, message = error, 130, "interrupted; run the same command again to resume"
     except Terminated as error:
-        caught, code, message = error, SIGNAL_CAME, "ended by SIGTERM; run the same command again to continue"
+        caught, code, message = error, SIGNAL_CAME, "ended by SIGTERM; run the same command again to resume"
     except BrokenPipeError:
         return READER_LEFT
     except Exception as error:  # the last resort: a person gets one line, a developer asks for --debug

@@ -1,10 +1,12 @@
 """Everything once, in a few minutes: portraits, crops, shards, training, samples, a walk between faces, a verdict."""
 
+import shlex
 import sys
 from pathlib import Path
 
 from jsonargparse import Namespace
 
+from dinogen.progress import note
 from launch.command import CommandParser, run_command, say_done
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -22,9 +24,11 @@ def build_parser() -> CommandParser:
         epilog="Example: dinogen demo --input holiday/ --minutes 20 --output runs/holiday",
     )
     parser.add_argument("--output", type=str, default="runs/demo", help="folder for everything that is made")
-    parser.add_argument("--minutes", type=float, default=3.5, help="training time; the rest takes a minute or two")
+    parser.add_argument(
+        "--minutes", type=float, default=3.5, help="training time in minutes; the rest takes one or two"
+    )
     parser.add_argument("--input", type=str, help="folder of photos; without it portraits of nobody are drawn")
-    parser.add_argument("--seed", type=int, default=0, help="of everything random")
+    parser.add_argument("--seed", type=int, default=0, help="start of all random numbers")
     return parser
 
 
@@ -39,7 +43,7 @@ def work(args: Namespace) -> None:
     show(output, shards, args.seed)
     say_done(
         f"{output}/grid.png, interpolation.png, report.json, a snapshot and TensorBoard logs",
-        f"tensorboard --logdir {output}/tensorboard",
+        shlex.join(["tensorboard", "--logdir", str(output / "tensorboard")]),
     )
 
 
@@ -77,7 +81,7 @@ def train(output: Path, shards: Path, minutes: float, seed: int) -> None:
     trainer = Trainer(config)
     trainer.train()
     if trainer.signal_received:
-        message = f"asked to stop: saved in {output}; run the same command again to continue"
+        message = f"asked to stop: saved in {output}; run the same command again to resume"
         raise Stopped(message, trainer.signal_received)
 
 
@@ -99,7 +103,7 @@ def show(output: Path, shards: Path, seed: int) -> None:
 
 
 def say(step: int, what: str) -> None:
-    print(f"[{step}/6] {what}.", flush=True)
+    note(f"[{step}/6] {what}.")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, restricted_number_type
 
-from launch.command import CommandParser, run_command, say_done
+from launch.command import CommandParser, command_line, run_command, say_done
 
 SUFFIXES = (".png", ".gif", ".mp4")
 STRIP_FRAMES = 8
@@ -65,7 +65,7 @@ def work(args: Namespace) -> None:
         frames = args.frames or FILM_FRAMES_A_FACE * args.faces
         loop = interpolation_loop(generator, args.faces, frames, args.seed, args.truncation_psi)
         save_film(progress(loop, frames, "drawing", "frame"), args.output)
-    say_done(args.output, f"dinogen evaluate --model {args.model} --reference SHARDS")
+    say_done(args.output, command_line("evaluate", model=args.model))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -7,7 +7,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
 
-from launch.command import CommandParser, run_command, say_done
+from launch.command import CommandParser, command_line, run_command, say_done
 
 GRID_IMAGES = 100
 
@@ -57,7 +57,7 @@ def work(args: Namespace) -> None:
     save_png(image_grid(torch.stack(shown), columns, scale), output / "grid.png")
     say_done(
         f"{args.count} faces and grid.png to {output}",
-        f"dinogen interpolate --model {args.model} --output faces.mp4",
+        command_line("interpolate", model=args.model, output="faces.mp4"),
     )
 
 

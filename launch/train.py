@@ -4,11 +4,12 @@ Under `accelerate launch -m launch.train …` (or torchrun) it runs on as many p
 """
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
-from launch.command import CommandParser, run_command, say_done
+from launch.command import CommandParser, command_line, run_command, say_done
 
 if TYPE_CHECKING:
     from dinogen.config import RunConfig
@@ -21,7 +22,9 @@ def build_parser() -> CommandParser:
     parser = CommandParser(
         "train",
         "Grow a generator on shards until it draws what the teacher sees in them. The same command again resumes.",
-        epilog="Example: dinogen train --config faces32 --data data/shards --output runs/faces --seed 1",
+        epilog="kimg is a thousand real images, counted over all ranks. It is the only clock: growth, learning rate, "
+        "averaging, saving and the end of training follow it. With 200 real images a step, 1 kimg is 5 steps.\n\n"
+        "Example: dinogen train --config faces32 --data data/shards --output runs/faces --seed 1",
         renamed=RENAMED,
     )
     parser.add_argument(
@@ -70,7 +73,7 @@ def work(args: Namespace) -> None:
             trainer.signal_received,
         )
     if trainer.is_main:
-        say_done(snapshot, f"dinogen sample --model {config.output} --count 64 --output {config.output}/samples")
+        say_done(snapshot, command_line("sample", model=config.output, output=Path(config.output, "samples")))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -199,10 +199,10 @@ ENDINGS = {
     "raise DinogenError('broken')": (1, "error: broken"),
     "1 / 0": (1, "error: unexpected ZeroDivisionError"),
     "raise UsageError('--x 3: no')": (2, "error: --x 3: no"),
-    "raise KeyboardInterrupt": (130, "interrupted; run the same command again to continue"),
+    "raise KeyboardInterrupt": (130, "interrupted; run the same command again to resume"),
     "raise Stopped('saved', signal.SIGINT)": (130, "saved"),
     "raise Stopped('saved', signal.SIGUSR1)": (143, "saved"),
-    "os.kill(os.getpid(), signal.SIGTERM)": (143, "ended by SIGTERM; run the same command again to continue"),
+    "os.kill(os.getpid(), signal.SIGTERM)": (143, "ended by SIGTERM; run the same command again to resume"),
 }
 
 

@@ -263,7 +263,7 @@ def test_it_trains_and_a_stop_reaches_the_trainer_which_saves(shards32, tmp_path
     process.send_signal(signal.SIGTERM)  # what `docker stop` sends
     _, err = process.communicate(timeout=300)
     assert process.returncode == 143, err[-2000:]
-    assert "run the same command again to continue" in err
+    assert "run the same command again to resume" in err
     assert list(output.glob("checkpoints/nimg*/state.json")) and healthy(output)
 
 

@@ -15,7 +15,7 @@ def test_without_a_terminal_progress_is_lines(capsys):
             bar.update(50)
             bar.refresh()
     lines = capsys.readouterr().err.splitlines()
-    assert re.fullmatch(r"crop: 150 of 300 photo \(50%\), .*photo/s, [\d:]+ left", lines[0])
+    assert re.fullmatch(r"crop: 150 of 300 photo \(50%\), [\d.]+ photo/s, [\d:]+ left", lines[0])
     assert re.fullmatch(r"crop: 200 photo in [\d:]+, .*photo/s", lines[-1]) and len(lines) == 3
 
 

@@ -40,7 +40,7 @@ def test_a_request_to_one_rank_stops_both_at_the_same_step_and_saves(two_ranks, 
     two_ranks.processes[1].send_signal(signal.SIGTERM)
     ends = two_ranks.ends()
     assert [code for code, _ in ends] == [143, 143], ends
-    assert all("run the same command again to go on" in text.splitlines()[-1] for _, text in ends)
+    assert all("run the same command again to resume" in text.splitlines()[-1] for _, text in ends)
     steps = len(two_ranks.steps(0))
     assert steps == len(two_ranks.steps(1))
     (checkpoint,) = (tmp_path / "run" / "checkpoints").iterdir()
