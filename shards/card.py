@@ -4,10 +4,8 @@ import re
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
@@ -23,6 +21,11 @@ from dinogen.progress import progress
 CARD_NAME = "README.md"  # what hubs show of a data set
 OLD_NAME = "CARD.md"
 UNKNOWN = "not stated"
+DEFAULTS = {
+    "license": "unknown",
+    "task_categories": ["unconditional-image-generation"],
+    "tags": ["faces", "dinov2", "webdataset"],
+}
 # What lies between is counted anew each time; the rest of a card belongs to whoever wrote it.
 BEGIN, END = "<!-- counted by dinogen card: begin -->", "<!-- counted by dinogen card: end -->"
 KNOWN_LICENCES = re.compile(r"cc0-1\.0|cc-by(-nc)?(-sa|-nd)?-[234]\.[05]|mit|apache-2\.0|odbl|pddl")  # the hub's names
@@ -50,14 +53,29 @@ def write_card(data: Path, path: Path, contact: str | None = None) -> None:
     Raises:
         DinogenError: `path` is a file that `dinogen card` did not write, or the shards cannot be read.
     """
-    metadata, text = _read_card(path) if path.exists() else ({}, _new_text(data))
+    old = read_card(path) if path.exists() else None
     manifest = read_manifest(data)
-    counts = _count(data, manifest)
-    metadata = _defaults(data) | metadata | _metadata(manifest, counts) | ({"contact": contact} if contact else {})
-    counted = _counted(data, manifest, counts, metadata.get("contact"))
-    text = text[: text.index(BEGIN)] + f"{BEGIN}\n\n{counted}\n\n" + text[text.index(END) :]
-    card = DatasetCard(f"---\n{DatasetCardData(**metadata).to_yaml()}\n---\n\n{text.strip()}\n")
-    write_bytes(path, str(card).encode())
+    counts = count(data, manifest)
+    metadata = DEFAULTS | {"pretty_name": data.resolve().name} | (old.data.to_dict() if old else {})
+    metadata |= {"size_categories": [size_category(manifest.samples)]} | ({"contact": contact} if contact else {})
+    if set(counts.licences) != {UNKNOWN}:
+        metadata["license"] = sorted({licence_name(licence) for licence in counts.licences})
+    card = DatasetCard.from_template(
+        DatasetCardData(**metadata),
+        template_path=str(Path(__file__).parent / "templates" / "card.md"),
+        **{"contact": None} | metadata,
+        manifest=manifest,
+        counts=counts,
+        cell=lambda value: " ".join(str(value).split()).replace("|", "\\|"),
+        command=shlex.join(["dinogen", "remove", "--data", data.resolve().name, "--source", "photo.jpg"]),
+        begin=BEGIN,
+        end=END,
+    )
+    if old:
+        before, _, _ = old.text.partition(BEGIN)
+        counted, _, _ = card.text.partition(BEGIN)[2].partition(END)
+        card.text = before + BEGIN + counted + END + old.text.partition(END)[2]
+    write_bytes(path, f"{str(card).rstrip()}\n".encode())
 
 
 def renew_cards(data: Path) -> None:
@@ -70,35 +88,19 @@ def renew_cards(data: Path) -> None:
                 print(f"{error}; it was not changed: look whether it still counts what is gone", file=sys.stderr)
 
 
-def _read_card(path: Path) -> tuple[dict[str, Any], str]:
+def read_card(path: Path) -> DatasetCard:
+    """A card that `dinogen card` wrote.
+
+    Raises:
+        DinogenError: it did not, or the file cannot be read.
+    """
     try:
         text = path.read_text(encoding="utf-8")
         if 0 <= text.find(BEGIN) < text.find(END):
-            card = DatasetCard(text)
-            return card.data.to_dict(), card.text
+            return DatasetCard(text)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise DinogenError(f"{path}: cannot be read as a card ({error})") from error
     raise DinogenError(f"{path}: not a card of dinogen card")
-
-
-def _new_text(data: Path) -> str:
-    title = f"# Dataset card: {data.resolve().name}"
-    return f"{title}\n\nAligned crops of faces, each with what a frozen DINOv2 sees in it.\n\n{BEGIN}\n{END}\n"
-
-
-def _defaults(data: Path) -> dict[str, Any]:
-    return {
-        "pretty_name": data.resolve().name,
-        "license": "unknown",
-        "task_categories": ["unconditional-image-generation"],
-        "tags": ["faces", "dinov2", "webdataset"],
-    }
-
-
-def _metadata(manifest: Manifest, counts: Counts) -> dict[str, Any]:
-    licences = sorted({licence_name(licence) for licence in counts.licences})
-    stated = {"license": licences if len(licences) > 1 else licences[0]} if licences != ["unknown"] else {}
-    return {"size_categories": [size_category(manifest.samples)], **stated}
 
 
 def licence_name(licence: str) -> str:
@@ -117,7 +119,8 @@ def size_category(samples: int) -> str:
     return "<n<".join(names[place - 1 : place + 1]) if place else "n<1K"
 
 
-def _count(data: Path, manifest: Manifest) -> Counts:
+def count(data: Path, manifest: Manifest) -> Counts:
+    """Read every record."""
     counts = Counts()
     for listed in progress(manifest.shards, desc="card", unit="shard"):
         shard = open_shard(data / listed.name, listed)
@@ -138,40 +141,3 @@ def origin(address: str | None) -> str:
         return UNKNOWN
     parts = urlsplit(address)
     return f"{parts.scheme}://{parts.netloc}" + (parts.path if parts.scheme == "datasets" else "")
-
-
-def _counted(data: Path, manifest: Manifest, counts: Counts, contact: str | None) -> str:
-    facts = {
-        "Crops": manifest.samples,
-        **{f"Crops in split {split}": count for split, count in manifest.splits.items()},
-        "Size of a crop in pixels": f"{manifest.crop_size}×{manifest.crop_size}",
-        "Source pictures": len(counts.sources),
-        "Crops with a caption": counts.captioned,
-        "Shards": len(manifest.shards),
-        "Bytes": sum(shard.bytes for shard in manifest.shards),
-        "Teacher": manifest.spec.describe(),
-        "Fingerprint of the pyramids": manifest.spec.fingerprint,
-    }
-    asked = f"Ask {contact}" if contact else "Ask whoever gave you this data"
-    command = shlex.join(["dinogen", "remove", "--data", data.resolve().name, "--source", "photo.jpg"])
-    return "\n\n".join(
-        [
-            _table("What", "Value", facts.items()),
-            "## Where the sources came from",
-            _table("Origin", "Crops", counts.origins.most_common()),
-            "## Licences of the sources",
-            _table("Licence", "Crops", counts.licences.most_common()),
-            "## Consent of the people",
-            _table("Consent", "Crops", counts.consents.most_common()),
-            "## Removal",
-            f"{asked}, naming the picture's file, its sha256 or its address. `{command}` takes all crops of a picture "
-            "out of the shards, and out of this card. It does not change crop folders, copies of the shards and models "
-            "that were trained before.",
-        ]
-    )
-
-
-def _table(left: str, right: str, rows: Iterable[tuple[str, object]]) -> str:
-    cell = lambda value: " ".join(str(value).split()).replace("|", "\\|")  # noqa: E731
-    lines = [f"| {left} | {right} |", "| --- | --- |"]
-    return "\n".join(lines + [f"| {cell(name)} | {cell(value)} |" for name, value in rows])

@@ -250,7 +250,7 @@ def test_the_card_counts_licences_consent_and_names_the_way_out(data: Path):
 
 def test_the_cards_metadata_is_what_the_hub_reads(data: Path):
     found = written_card(data).data.to_dict()
-    assert (found["license"], found["size_categories"]) == ("cc0-1.0", ["n<1K"])
+    assert (found["license"], found["size_categories"]) == (["cc0-1.0"], ["n<1K"])
     assert found["pretty_name"] == "data" and "faces" in found["tags"] and found["contact"] == "faces@example.org"
 
 
@@ -270,9 +270,7 @@ def test_sizes_get_the_hubs_names(samples: int, name: str):
 def test_a_card_keeps_what_was_added_and_counts_anew(data: Path):
     written_card(data)
     path = data / "README.md"
-    path.write_text(
-        path.read_text().replace("license: cc0-1.0", "license: cc0-1.0\nlanguage: en") + "\nAll of them drawn.\n"
-    )
+    path.write_text(path.read_text().replace("---\n", "---\nlanguage: en\n", 1) + "\nAll of them drawn.\n")
     remove_samples(data, keys=keys_in(data)[:1])
     renewed = DatasetCard.load(path)
     assert "| Crops | 23 |" in renewed.text and "| CC0 | 23 |" in renewed.text and "| 24 |" not in renewed.text
