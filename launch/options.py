@@ -40,4 +40,4 @@ def options_of(args: Namespace, options: type[Options]) -> Options:
     Raises:
         UsageError: a number out of its range.
     """
-    return options(**{field.name: getattr(args, field.name) for field in fields(options)})
+    return options(**{name: getattr(args, name) for name in get_type_hints(options)})

@@ -50,14 +50,13 @@ def list_zip(path: Path) -> list[Member]:
 
 def list_tar(path: Path) -> tuple[list[Member], str | None]:
     """The regular files of a tar, and what is wrong with its end: `tarfile` itself stops at a bad header in silence."""
-    members = []
+    members: list[Member] = []
     try:
         with tarfile.open(path, "r:") as tar, path.open("rb") as raw:
             try:
-                members = [Member(info.name, info.offset_data, info.size) for info in tar if info.isreg()]
+                members.extend(Member(info.name, info.offset_data, info.size) for info in tar if info.isreg())
             except (tarfile.TarError, EOFError, ValueError) as error:
-                members = [Member(info.name, info.offset_data, info.size) for info in tar.members if info.isreg()]
-                return members, str(error)
+                return members, str(error)  # those before the damage
             raw.seek(tar.offset)
             if any(end := raw.read(tarfile.BLOCKSIZE)) or not end:
                 return members, f"cut off or overwritten at byte {tar.offset}"

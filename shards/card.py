@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
@@ -56,7 +57,7 @@ def write_card(data: Path, path: Path, contact: str | None = None) -> None:
     old = read_card(path) if path.exists() else None
     manifest = read_manifest(data)
     counts = count(data, manifest)
-    metadata = DEFAULTS | {"pretty_name": data.resolve().name} | (old.data.to_dict() if old else {})
+    metadata: dict[str, Any] = DEFAULTS | {"pretty_name": data.resolve().name} | (old.data.to_dict() if old else {})
     metadata |= {"size_categories": [size_category(manifest.samples)]} | ({"contact": contact} if contact else {})
     if set(counts.licences) != {UNKNOWN}:
         metadata["license"] = sorted({licence_name(licence) for licence in counts.licences})

@@ -159,7 +159,7 @@ def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if "srgb" in ImageCms.getProfileDescription(source).lower():
             return image
-        return ImageCms.profileToProfile(image, source, SRGB, outputMode="RGB")
+        return ImageCms.profileToProfile(image, source, SRGB, outputMode="RGB") or image
     except (ImageCms.PyCMSError, OSError, ValueError):
         return image
 

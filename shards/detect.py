@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -27,7 +28,7 @@ class MtcnnDetector:
     def __init__(self) -> None:
         from facenet_pytorch import MTCNN
 
-        self.model = MTCNN(keep_all=True, device="cpu")
+        self.model: Any = MTCNN(keep_all=True, device="cpu")
 
     def detect(self, images: list[np.ndarray], min_face: float) -> list[list[Face]]:
         self.model.min_face_size = min_face

@@ -140,7 +140,7 @@ def _open(wanted: HubAddress) -> dict[str, Any]:
         raise DinogenError(f"{SCHEME}{wanted.name}: needs a package; run: pip install 'dinogen[datasets]'") from error
     datasets.disable_progress_bars()
     try:
-        found = datasets.load_dataset(
+        found: Any = datasets.load_dataset(
             wanted.name, wanted.config, split=wanted.split, revision=wanted.revision, streaming=True
         )
     except Exception as error:  # the package raises what its many parts raise
@@ -226,7 +226,8 @@ def _read_path(wanted: HubAddress, path: str | None) -> bytes | None:
         )
     if not own or ".." in outermost or not all(part.startswith(CONTAINERS) for part in containers):
         raise ValueError(f"names {path[:120]}, which is not the data set's own")
-    with fsspec.open(path, "rb") as file:
+    opened: Any = fsspec.open(path, "rb")
+    with opened as file:
         payload = file.read(MAX_BYTES + 1)
     if len(payload) > MAX_BYTES:
         raise ValueError(f"holds more than {MAX_BYTES:,} bytes")

@@ -110,7 +110,7 @@ class Journal:
 
     def _compare(self, source: Source, outcome: Outcome) -> tuple[Outcome, str | None]:
         """Look for the same photo among the earlier ones; settle the outcome and the split."""
-        if outcome.cause != ACCEPTED:
+        if outcome.cause != ACCEPTED or outcome.sha256 is None or outcome.look is None:
             return outcome, None
         original = self.first_with.get(outcome.sha256, source.name)
         if original != source.name:

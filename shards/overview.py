@@ -36,4 +36,5 @@ def picture(
     store = SampleStore(folder, manifest, split)
     order = SampleOrder(store.counts, seed, window_shards=len(store.shards))
     batch = store.read(next(order.batches(LoaderState(), min(count, len(store)))), TILE, pyramid=True)
+    assert batch.images is not None and batch.pyramid is not None  # they were asked for
     return pyramid_picture(to_float(batch.images), batch.pyramid, {"crop": len(batch.images)})

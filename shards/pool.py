@@ -13,11 +13,10 @@ from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-Work = Callable[[Item], Result]
 
 AHEAD = 8  # items a worker may be ahead of the slowest one: bounds memory, and hides uneven items
 
-_work: Work | None = None  # one a process, made by its initialiser
+_work: Callable[[Any], Any]  # one a process, made by its initialiser
 
 
 class WorkerDied(Exception):
@@ -25,7 +24,7 @@ class WorkerDied(Exception):
 
 
 def ordered_map(
-    make_work: Callable[[], Work], items: Iterable[Item], workers: int
+    make_work: Callable[[], Callable[[Item], Result]], items: Iterable[Item], workers: int
 ) -> Iterator[tuple[Item, Result | WorkerDied]]:
     """Yield every item with `make_work()(item)`, in order, whatever the number of processes.
 
@@ -42,7 +41,7 @@ def ordered_map(
         return
     work = make_work()
     pool = _start_pool(work, workers)
-    waiting: deque[tuple[Item, Future]] = deque()
+    waiting: deque[tuple[Item, Future[Result]]] = deque()
     try:
         remaining = iter(items)
         while True:
@@ -63,14 +62,16 @@ def ordered_map(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _in_this_process(make_work: Callable[[], Work], items: Iterable[Item]) -> Iterator[tuple[Item, Any]]:
+def _in_this_process(
+    make_work: Callable[[], Callable[[Item], Result]], items: Iterable[Item]
+) -> Iterator[tuple[Item, Result]]:
     work = None
     for item in items:
         work = work or make_work()  # not before there is work: it may load a model
         yield item, work(item)
 
 
-def _alone(work: Work, item: Item) -> Any:
+def _alone(work: Callable[[Item], Result], item: Item) -> Result | WorkerDied:
     with _start_pool(work, 1) as pool:
         try:
             return pool.submit(_do, item).result()
@@ -78,14 +79,14 @@ def _alone(work: Work, item: Item) -> Any:
             return WorkerDied()
 
 
-def _start_pool(work: Work, workers: int) -> ProcessPoolExecutor:
+def _start_pool(work: Callable, workers: int) -> ProcessPoolExecutor:
     # Forked, as the DataLoader's workers are: a process that has to import torch and a detector for itself is busy
     # for six seconds before it sees its first photo.
     context = multiprocessing.get_context("fork")
     return ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(work,))
 
 
-def _start_worker(work: Work) -> None:
+def _start_worker(work: Callable) -> None:
     global _work
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     if "torch" in sys.modules:  # its threads were not forked with it: what waited for them would wait for ever
@@ -95,9 +96,10 @@ def _start_worker(work: Work) -> None:
 
 
 def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()  # a parent that was killed cannot tell its workers to stop
+    if parent := multiprocessing.parent_process():
+        parent.join()  # a parent that was killed cannot tell its workers to stop
     os._exit(1)
 
 
-def _do(item: Item) -> Any:
+def _do(item: Any) -> Any:
     return _work(item)

@@ -111,7 +111,7 @@ def fate(
     """All sources with one cause: pictures of some, spread evenly, and a row for each."""
     chosen = [(source, record) for source, record in zip(sources, records, strict=True) if record["cause"] == cause]
     shown = sorted({round(i) for i in np.linspace(0, len(chosen) - 1, SHOWN)})
-    pictures = [] if cause in UNSHOWABLE else [tile(*chosen[i], folder, options) for i in shown]
+    pictures = [] if cause in UNSHOWABLE else [tile(*pair, folder, options) for pair in map(chosen.__getitem__, shown)]
     rows = [row(source, record, folder, options) for source, record in chosen[:LISTED]]
     parts = [
         {"first": first + 1, "last": min(first + PART, len(rows)), "rows": rows[first : first + PART]}

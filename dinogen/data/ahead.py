@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 
 def read_ahead(
     read: Callable[[Index], Item], indices: Iterable[Index], workers: int, pin_memory: bool = False
-) -> Iterator[Item]:
+) -> Generator[Item, None, None]:
     """Yield `read(index)` for each of `indices`, in order, read ahead by `workers` processes.
 
     Args:
@@ -45,7 +45,7 @@ def read_ahead(
         yield item
 
 
-def in_thread(items: Iterable[Item], ahead: int) -> Iterator[Item]:
+def in_thread(items: Iterable[Item], ahead: int) -> Generator[Item, None, None]:
     """Yield `items`, made by another thread while this one uses them: for work that both do outside of Python.
 
     Args:

@@ -185,4 +185,6 @@ def load_crops(
     check_resolution(resolution, store.crop_size)
     order = SampleOrder(store.counts, seed, WINDOW_SHARDS)
     places = next(order.batches(LoaderState(), min(count, len(order))))
-    return store.read(places, resolution, pyramid=False).images
+    images = store.read(places, resolution, pyramid=False).images
+    assert images is not None  # they were asked for
+    return images

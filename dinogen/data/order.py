@@ -71,7 +71,8 @@ class SampleOrder:
             epoch += 1
 
     def _shuffled(self, window: np.ndarray, epoch: int, first: int) -> np.ndarray:
-        rows = [np.stack([np.full(self.counts[shard], shard), np.arange(self.counts[shard])], 1) for shard in window]
+        counts = self.counts[window].tolist()
+        rows = [np.stack([np.full(count, shard), np.arange(count)], 1) for shard, count in zip(window, counts)]
         return self._random(epoch, first + 1).permutation(np.concatenate(rows))
 
     def _random(self, *numbers: int) -> np.random.RandomState:

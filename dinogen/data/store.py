@@ -78,7 +78,7 @@ class SampleStore:
         self.shards = manifest.shards_of(split)
         self.layout = PyramidLayout(manifest.spec)
         self.crop_size = manifest.crop_size
-        self.verify = verify
+        self.verify: Verify = verify
         self.keep_open = keep_open
         self.max_bad_fraction = max_bad_fraction
         self._starts = np.concatenate([[0], np.cumsum(self.counts)])
@@ -198,7 +198,7 @@ def open_shard(path: Path, record: ShardRecord) -> Shard:
 
 def read_pyramid_into(shard: Shard, row: int, layout: PyramidLayout, target: Tensor) -> None:
     """Read a sample's pyramid file straight into a row of a batch, uint8 `[layout.size]`."""
-    view = memoryview(target.numpy())
+    view = target.numpy().data
     if shard.size(row, "pyramid") == layout.size:
         shard.read_into(row, "pyramid", view)
         if view[: len(layout.header)] == layout.header:
