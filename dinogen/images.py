@@ -1,13 +1,13 @@
 """Small things that everybody needs who shows or stores an image."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
-import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from dinogen.errors import UsageError
@@ -18,6 +18,9 @@ FILM_SIZE = 256
 FILM_FPS = 24
 GIF_FRAME_MS = 40  # viewers slow down what is shorter than 20 ms; the format counts in steps of 10
 GAP = 2  # white pixels between tiles
+TEXT_SIZE = 12
+LABEL = 18  # pixels for a line of text below a tile
+HEADING = 20  # pixels for a line of text above a picture
 
 
 def to_uint8(images: Tensor) -> Tensor:
@@ -38,22 +41,53 @@ def enlarge(images: Tensor, factor: int) -> Tensor:
     return larger.round().clamp(0, 255).byte()
 
 
-def image_grid(images: Tensor, columns: int, upscale: int = 1) -> Image.Image:
+def grid_columns(count: int) -> int:
+    """How many of `count` images stand in a row: about as many as there are rows, with few places left empty."""
+    square = math.ceil(math.sqrt(count))
+
+    def cost(columns: int) -> tuple[int, int]:
+        empty = -count % columns
+        return empty + columns - square, empty
+
+    return min(range(square, 2 * square), key=cost)
+
+
+def image_grid(images: Tensor, columns: int, upscale: int = 1, labels: Sequence[str] = ()) -> Image.Image:
     """Lay images out as a grid, row by row.
 
     Args:
         images: uint8 `[n, 3, H, W]`.
         columns: images in a row; the last row may be shorter.
         upscale: whole factor by which each image is enlarged, see `viewing_scale`.
+        labels: words below each image; none where empty.
     """
     tiles = enlarge(images, upscale)
     count, _, height, width = tiles.shape
-    rows = -(-count // columns)
-    page = torch.full((3, rows * (height + GAP) - GAP, columns * (width + GAP) - GAP), 255, dtype=torch.uint8)
+    rows, line = -(-count // columns), height + (LABEL if labels else 0) + GAP
+    page = Image.new("RGB", (columns * (width + GAP) - GAP, rows * line - GAP), "white")
     for index, tile in enumerate(tiles):
-        top, left = (index // columns) * (height + GAP), (index % columns) * (width + GAP)
-        page[:, top : top + height, left : left + width] = tile
-    return to_pil(page)
+        left, top = (index % columns) * (width + GAP), (index // columns) * line
+        page.paste(to_pil(tile), (left, top))
+        if labels:
+            write(page, labels[index], left + width / 2, top + height + 1, anchor="ma")
+    return page
+
+
+def stack(pictures: Mapping[str, Image.Image]) -> Image.Image:
+    """Pictures one below the other, each with its title above."""
+    heights = [HEADING + picture.height + LABEL for picture in pictures.values()]
+    page = Image.new("RGB", (max(picture.width for picture in pictures.values()), sum(heights) - LABEL), "white")
+    top = 0
+    for (title, picture), height in zip(pictures.items(), heights):
+        write(page, title, 0, top)
+        page.paste(picture, (0, top + HEADING))
+        top += height
+    return page
+
+
+def write(page: Image.Image, text: str, x: float, y: float, anchor: str = "la") -> None:
+    """Put a line of text into a picture, in black; `anchor` says what of it stands at `(x, y)`, in Pillow's letters."""
+    ImageDraw.Draw(page).text((x, y), text, "black", ImageFont.load_default(TEXT_SIZE), anchor=anchor)
 
 
 def to_pil(image: Tensor) -> Image.Image:

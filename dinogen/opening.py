@@ -81,3 +81,10 @@ def _download(hub_id: str, name: str) -> Path:
             f"{hub_id}: no such folder here, and the hub did not give {name} ({first_line(error)}); "
             "check the name and the network, or pass a folder"
         ) from error
+
+
+def run_of(model: str | Path) -> Path | None:
+    """The run that a model is, or whose snapshot it is; None for any other folder or a hub id."""
+    folder = Path(model).expanduser()
+    runs = [run for run in (folder, folder.absolute().parent.parent) if (run / "config.yaml").is_file()]
+    return runs[0] if runs else None

@@ -33,7 +33,7 @@ def sample_images(
 ) -> Tensor:
     """Draw samples 0 to `count - 1` of a seed.
 
-    Sample i is a function of `(seed, i)`: the count and the other samples have no part in it. Another `batch_size`
+    Sample i is a function of `(seed, i)`: neither the count nor the other samples matter. Another `batch_size`
     or device may move a pixel by one grey level, because floating-point sums are then taken in another order.
 
     Args:

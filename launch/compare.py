@@ -16,9 +16,15 @@ def build_parser() -> CommandParser:
         "Figures of different resolutions stand side by side but do not compare: each is judged at its own.",
     )
     parser.add_argument(
-        "models", type=str, nargs="+", help="runs (their newest snapshots), snapshots, or hub ids such as owner/name"
+        "--model",
+        type=str,
+        nargs="+",
+        required=True,
+        help="generators to compare: runs (their newest snapshots), snapshots, or hub ids such as owner/name",
     )
-    parser.add_argument("--output", type=Path, default=Path("comparison"), help="folder: compare.html and compare.json")
+    parser.add_argument(
+        "--output", type=Path, default=Path("comparison"), help="folder to write compare.html and compare.json into"
+    )
     add_terms(parser)
     return parser
 
@@ -26,7 +32,7 @@ def build_parser() -> CommandParser:
 def work(args: Namespace) -> None:
     from dinogen.evaluate import compare_models
 
-    compare_models(args.models, make_terms(args), args.output, args.device)
+    compare_models(args.model, make_terms(args), args.output, args.device)
     say_done(f"{args.output / 'compare.json'} and compare.html", f"open {args.output / 'compare.html'} in a browser")
 
 

@@ -1,4 +1,4 @@
-"""`dinogen evaluate`: judge a generator by what had no part in its training."""
+"""`dinogen evaluate`: judge a generator by networks that were not used in its training."""
 
 import sys
 from pathlib import Path
@@ -13,15 +13,21 @@ def build_parser() -> CommandParser:
     parser = CommandParser(
         "evaluate",
         "Judge a generator: do its samples look like faces, like these, like many of them, and not like copies?",
-        "The judge is MTCNN, a face detector that training never saw. Every figure stands beside what other real "
-        "images get in the same comparison: nothing better can be hoped for. No figure is to be believed alone: one "
-        "perfect face drawn a thousand times has a face_rate of 1 and a diversity of 0.",
+        "A verdict in words comes first. The judge is MTCNN, a face detector not used in training. Each figure "
+        "stands beside that of other real images. Do not believe one figure alone: one perfect "
+        "face drawn a thousand times has a face_rate of 1 and a diversity of 0.",
     )
     parser.add_argument(
-        "--model", type=str, required=True, help="a run (its newest snapshot), a snapshot, or a hub id: owner/name"
+        "--model",
+        type=str,
+        required=True,
+        help="generator to judge: a run (its newest snapshot), a snapshot, or a hub id such as owner/name",
     )
     parser.add_argument(
-        "--output", type=Path, default=Path("report.json"), help="the figures; report.html, nearest.png beside it"
+        "--output",
+        type=Path,
+        default=Path("report.json"),
+        help="file for the figures; a page (.html) and nearest.png beside it",
     )
     add_terms(parser)
     return parser
@@ -33,9 +39,11 @@ def work(args: Namespace) -> None:
 
     if args.output.suffix != ".json":
         raise UsageError(f"--output {args.output}: must end in .json; the page gets the same name with .html")
-    evaluate_model(args.model, make_terms(args), args.output, args.device)
+    report = evaluate_model(args.model, make_terms(args), args.output, args.device)
     page = args.output.with_suffix(".html")
-    say_done(f"{args.output}, nearest.png and {page.name}", f"open {page} in a browser")
+    say_done(
+        f"{args.output}, nearest.png and {page.name}", f"open {page} in a browser", verdict=" ".join(report["verdict"])
+    )
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,6 +1,5 @@
 """The flags that `dinogen evaluate` and `dinogen compare` share."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
@@ -15,29 +14,50 @@ if TYPE_CHECKING:
 def add_terms(parser: CommandParser) -> None:
     """On what terms generators are judged, and on which device."""
     parser.add_argument(
-        "--reference", type=Path, required=True, help="real images: the shards of training, or a folder of face crops"
+        "--data",
+        type=str,
+        default=None,
+        help="real images to compare with: a folder of shards or its address, or a folder of face crops; "
+        "default: the data of the run",
     )
-    parser.add_argument("--count", type=PositiveInt, default=300, help="samples of each; distances grow with fewer")
-    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="of the samples; as in dinogen sample")
     parser.add_argument(
-        "--truncation-psi", type=NonNegativeFloat, default=1.0, help="below 1: safer, more alike; 0: the average face"
+        "--count",
+        type=PositiveInt,
+        default=300,
+        help="number of samples to draw; below 100, distances are mostly chance",
+    )
+    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="seed of the samples, as in dinogen sample")
+    parser.add_argument(
+        "--truncation-psi",
+        type=NonNegativeFloat,
+        default=1.0,
+        help="variety of the samples: 1 keeps all of it, below 1 they are safer and more alike, 0 is the average face",
     )
     parser.add_argument(
         "--inception",
         type=str,
         default=None,
-        help="also distances in Inception's features: torch-fidelity's weights, a file, or auto to download them",
+        help="weights of Inception, to report distances in its features as well: torch-fidelity's file, "
+        "or auto to download it",
     )
     parser.add_argument(
-        "--clip", type=str, default=None, help="also distances in CLIP's features: a folder, or a hub id"
+        "--clip",
+        type=str,
+        default=None,
+        help="a CLIP, to report distances in its features as well: a folder or a hub id",
     )
     parser.add_argument(
         "--teacher",
         type=str,
         default="auto",
-        help="whose view is reported as the training signal: auto takes the one that the shards were packed with; none",
+        help="teacher whose view is reported as the training signal: auto takes that of the shards; none leaves it out",
     )
-    parser.add_argument("--device", type=str, default="auto", help="auto takes a GPU where there is one; or cpu, cuda")
+    parser.add_argument(
+        "--device",
+        type=str,
+        default="auto",
+        help="device to compute on: auto takes a GPU where there is one; or cpu, cuda",
+    )
 
 
 def make_terms(args: Namespace) -> "Terms":

@@ -5,13 +5,14 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from dinogen.errors import DinogenError
+from dinogen.errors import DinogenError, UsageError
 from dinogen.evaluate import evaluate_images, metrics
 from dinogen.evaluate.detector import SURE, Detector
 from dinogen.evaluate.judge import Judges, judge
-from dinogen.evaluate.reference import load_reference
+from dinogen.evaluate.reference import data_of, load_reference
 from dinogen.evaluate.report import FIGURES
 from helpers.drawn_face import add_face, draw_face, draw_faces, save_faces
 
@@ -93,13 +94,13 @@ def test_the_report_is_plain_finite_json_with_real_against_real_beside_ours(repo
         "compared_images_a_set": 20,
         "real_images_searched_for_the_nearest": 48,
     }
-    assert "had no part in training" in report["method"]["detector"]
+    assert "not used in training" in report["method"]["detector"]
     assert "resized to 48×48, bilinear" in report["method"]["features_detector"]
 
 
 def test_every_figure_lies_in_its_interval_for_ours_and_for_real(report):
     for block in (report, report["real_against_real"]):
-        assert block["intervals"].keys() == FIGURES.keys() - {"nearest_real_closest"}
+        assert block["intervals"].keys() == FIGURES.keys() | {"individual_detail_32", "individual_detail_16"}
         for name, (low, high) in block["intervals"].items():
             assert low <= block[name] <= high or name.startswith("kernel"), name
 
@@ -130,9 +131,16 @@ def test_noise_has_no_faces_and_is_far_from_real(report, faces):
 
 def test_copies_of_the_training_images_are_found_out(faces, detector):
     judgement = judge(faces[:20], faces, Judges(detector))
-    assert judgement.report["nearest_real_median"] < 1e-6
-    assert judgement.report["real_against_real"]["nearest_real_median"] > 0.01
-    assert judgement.nearest_row.tolist() == list(range(20))
+    assert judgement.report["copies"] == 1 and judgement.report["real_against_real"]["copies"] == 0
+    assert judgement.report["nearest_real_detector"] < 1e-6 and judgement.report["nearest_real_pixels"] < 1e-6
+    assert all(near.row.tolist() == list(range(20)) for near in judgement.nearest.values())
+
+
+def test_copies_in_other_clothes_are_found_by_one_of_the_two_ways_of_seeing(faces, detector):
+    grain = 8 * torch.randn(20, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    for copies in (faces[:20] * 0.9, faces[:20] + grain):
+        judged = judge(copies.clamp(0, 255).byte(), faces, Judges(detector)).report
+        assert judged["copies"] > 0.8 and judged["real_against_real"]["copies"] == 0
 
 
 def test_reals_are_reduced_to_the_resolution_of_the_samples(report):
@@ -162,6 +170,33 @@ def test_a_broken_image_is_named(tmp_path):
     (tmp_path / "crops" / "bad.png").write_bytes(b"<html>")
     with pytest.raises(DinogenError, match="bad.png: cannot be read as an image"):
         load_reference(tmp_path / "crops", 10, 32)
+
+
+def test_hidden_files_and_folders_are_skipped(tmp_path):
+    save_faces(tmp_path / "crops", 3)
+    for name in ("._1.png", ".cache/1.png"):
+        (tmp_path / "crops" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "crops" / name).write_bytes(b"not an image")
+    assert len(load_reference(tmp_path / "crops", 10, 32)) == 3
+
+
+def test_photos_are_refused_with_what_to_do(tmp_path):
+    save_faces(tmp_path / "photos", 3)
+    Image.new("RGB", (64, 48)).save(tmp_path / "photos" / "wide.jpg")
+    with pytest.raises(UsageError, match="1 of 4 images are not square, such as wide.jpg.*dinogen crop --input"):
+        load_reference(tmp_path / "photos", 10, 32)
+
+
+def test_a_run_knows_its_data(tmp_path):
+    run, other = tmp_path / "run", tmp_path / "other"
+    for folder, data in ((run, "data/shards"), (other, "data/more")):
+        (folder / "snapshots" / "kimg1").mkdir(parents=True)
+        (folder / "config.yaml").write_text(f"data: {data}\nseed: 0\n")
+    assert data_of([str(run), str(run / "snapshots" / "kimg1")]) == "data/shards"
+    with pytest.raises(UsageError, match="different data"):
+        data_of([str(run), str(other)])
+    with pytest.raises(UsageError, match="owner/name: its data are not known; pass --data"):
+        data_of(["owner/name"])
 
 
 def test_shards_give_the_crops_in_them(shards32):

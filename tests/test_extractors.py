@@ -163,14 +163,15 @@ def test_a_teacher_out_of_reach_is_noted_unless_it_was_asked_for(shards32, tmp_p
 
 def test_the_signal_is_the_distance_of_class_tokens_and_the_drift_of_every_map(teacher):
     reals = draw_faces(40)
-    signal = training_signal(draw_faces(20, seed=1) // 2, reals[:20], reals[20:], teacher)
+    signal, nearest = training_signal(draw_faces(20, seed=1) // 2, reals[:20], reals[20:], teacher)
     tokens = [teacher(to_float(images))["cls"] for images in (draw_faces(20, seed=1) // 2, reals[:20])]
-    assert signal["frechet_dinov2"] == pytest.approx(metrics.frechet_distance(*tokens), rel=1e-4)
+    assert signal["frechet_teacher"] == pytest.approx(metrics.frechet_distance(*tokens), rel=1e-4)
     assert signal["displacement"].keys() == signal["spread"].keys() == teacher.spec.shapes().keys()
     real = signal["real_against_real"]
-    assert signal["frechet_dinov2"] > 2 * real["frechet_dinov2"]
+    assert signal["frechet_teacher"] > 2 * real["frechet_teacher"]
     assert all(value > real["displacement"][name] for name, value in signal["displacement"].items())
     assert "not how good it is" in signal["note"]
+    assert signal["nearest_real_teacher"] == nearest.distance.median().item() and real["nearest_real_teacher"] == 1
 
 
 def test_pyramids_of_a_batch_are_enough(teacher):

@@ -33,5 +33,5 @@ def test_a_picture_lies_in_the_page():
 
 
 def test_a_value_that_is_missing_is_an_error():
-    with pytest.raises(jinja2.UndefinedError, match="figures"):
-        render("report.html", "title", footnote="")
+    with pytest.raises(jinja2.UndefinedError, match="pictures"):
+        render("report.html", "title", report={"verdict": []}, footnote="")

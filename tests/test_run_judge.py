@@ -48,7 +48,7 @@ def test_the_figures_are_those_of_dinogen_evaluate(shards32):
         assert found[f"metrics_real/{name}"] == pytest.approx(real, rel=1e-3, abs=1e-6), name
     tokens = [teacher(to_float(images))["cls"].detach() for images in (samples, reduce_to(reals[:COUNT], 16))]
     expected = metrics.frechet_distance(*tokens)
-    assert found["metrics_training_signal/frechet_dinov2"] == pytest.approx(expected, rel=1e-3)
+    assert found["metrics_training_signal/frechet_teacher"] == pytest.approx(expected, rel=1e-3)
 
 
 def test_a_run_judges_itself_every_so_often_and_at_its_end(shards32, tmp_path):

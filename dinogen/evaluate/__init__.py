@@ -1,4 +1,4 @@
-"""Judging a generator by figures and pictures that had no part in its training."""
+"""Judging a generator by figures and pictures that were not used in its training."""
 
 from dinogen.evaluate.judge import evaluate_images
 from dinogen.evaluate.model import Terms, compare_models, evaluate_model

@@ -28,17 +28,10 @@ LEFT, RIGHT, TOP, BOTTOM = 56, 10, 26, 30  # margins around the lines
 TICKS = 4
 
 
-def run_folder_of(model: str) -> Path | None:
-    """The run that a model is, or whose snapshot it is; None where it has left no TensorBoard log."""
-    folder = Path(model).expanduser()
-    for candidate in (folder, folder.absolute().parent.parent):
-        if (candidate / "tensorboard").is_dir():
-            return candidate
-    return None
-
-
 def read_curves(run: Path) -> dict[str, Curve]:
-    """The scalars of `CHARTS` that a run has logged, by the charts' titles."""
+    """The scalars of `CHARTS` that a run has logged, by the charts' titles; none where it has no log."""
+    if not (run / "tensorboard").is_dir():
+        return {}
     # A resumed run logs some steps again. TensorBoard would purge the first ones and warn; here the last ones count.
     log = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0}, purge_orphaned_data=False)
     log.Reload()

@@ -1,4 +1,4 @@
-"""A face detector as a judge: it had no part in training, and its weights lie inside a wheel."""
+"""A face detector as a judge: it is not used in training, and its weights lie inside a wheel."""
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,7 @@ FEATURES = 256
 BATCH_SIZE = 50
 
 FACE_METHOD = {
-    "detector": "MTCNN (facenet-pytorch 2.5.3), which had no part in training",
+    "detector": "MTCNN (facenet-pytorch 2.5.3), which is not used in training",
     "face_is_sure_from_probability": SURE,
     "face_search": f"images resized to {VIEWING_SIZE}×{VIEWING_SIZE}, bilinear, antialiased; "
     f"faces from {SMALLEST_FACE} px",

@@ -1,4 +1,4 @@
-"""Judging images by what had no part in their making."""
+"""Judging images by networks that were not used in training."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,8 +10,11 @@ from torch import Tensor
 
 from dinogen.errors import DinogenError
 from dinogen.evaluate import bootstrap, metrics
+from dinogen.evaluate.detail import METHOD as DETAIL_METHOD
+from dinogen.evaluate.detail import detail_votes, shared_parts
 from dinogen.evaluate.detector import FACE_METHOD, SURE, Detector
 from dinogen.evaluate.extractors import Extractor
+from dinogen.evaluate.nearest import COPY, PIXELS_SIDE, Nearest, closeness, neighbours
 
 FEWEST = 6  # images a set: what the fifth nearest neighbour needs
 REDUCTION = "averaged (box filter) down to the resolution of the samples"
@@ -66,11 +69,10 @@ class ImageSet:
 
 @dataclass
 class Judgement:
-    """A report, and for each sample the nearest real as a row of the reals that were given."""
+    """A report, and the real image nearest to each sample, by the way of seeing."""
 
     report: dict[str, Any]
-    nearest_distance: Tensor
-    nearest_row: Tensor
+    nearest: dict[str, Nearest]
 
 
 def evaluate_images(samples: Tensor, reals: Tensor, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -104,11 +106,17 @@ def judge(samples: Tensor, reals: Tensor, judges: Judges) -> Judgement:
     ours.faces = detector.face_probabilities(samples, "looking for faces in samples")
     reference, others = searched.part(0, n), searched.part(n, 2 * n)
     others.faces = detector.face_probabilities(others.pixels, "looking for faces in real images")
-    distance, row = metrics.nearest(ours.detected, searched.detected)
-    other_distance, _ = metrics.nearest(others.detected, searched.detected, rank=2)
+    near = {
+        "detector": neighbours(ours.detected, searched.detected, n, 2 * n),
+        "pixels": neighbours(small_pixels(samples), small_pixels(reals), n, 2 * n),
+    }
+    unit = near["detector"].unit
+    ours_near = {name: found.ours for name, found in near.items()}
     report = {
-        **with_confidence(ours, reference, distance),
-        "real_against_real": with_confidence(others, reference, other_distance),
+        **with_confidence(ours, reference, closeness(ours_near, ours.detected, unit)),
+        "real_against_real": with_confidence(
+            others, reference, closeness({name: found.others for name, found in near.items()}, others.detected, unit)
+        ),
         "counts": {
             "samples": len(samples),
             "compared_images_a_set": n,
@@ -119,10 +127,13 @@ def judge(samples: Tensor, reals: Tensor, judges: Judges) -> Judgement:
             **{f"features_{network.name}": network.method for network in judges.extractors},
             "resolution": samples.shape[-1],
             "reals": REDUCTION,
+            "detail": DETAIL_METHOD,
+            "copies": f"nearer to a real image than {COPY} of the median distance between a real image and the nearest "
+            f"other one, in the detector's features or in pixels at {PIXELS_SIDE}×{PIXELS_SIDE}",
             "intervals": INTERVAL,
         },
     }
-    return Judgement(report, distance, row)
+    return Judgement(report, ours_near)
 
 
 def images_a_set(samples: int, reals: int) -> int:
@@ -147,6 +158,11 @@ def reduce_to(images: Tensor, resolution: int) -> Tensor:
     return F.interpolate(images.float(), size=(resolution, resolution), mode="area").round().byte()
 
 
+def small_pixels(images: Tensor) -> Tensor:
+    """Pixels as a row each, averaged down to where fine detail plays no role: uint8 `[n, d]`."""
+    return reduce_to(images, min(images.shape[-1], PIXELS_SIDE)).flatten(1)
+
+
 def figures(images: ImageSet, reference: ImageSet) -> dict[str, float]:
     """The figures of a set beside a reference.
 
@@ -161,7 +177,9 @@ def figures(images: ImageSet, reference: ImageSet) -> dict[str, float]:
         found[f"kernel_{name}"] = metrics.kernel_distance(features, reference.features[name])
     found["diversity_pixels"] = relative_diversity(ours.pixels.flatten(1), reference.pixels.flatten(1))
     found["diversity_features"] = relative_diversity(ours.detected, reference.detected)
-    return found | metrics.fidelity_and_variety(ours.detected, reference.detected)
+    found |= metrics.fidelity_and_variety(ours.detected, reference.detected)
+    votes = detail_votes(ours.pixels, reference.pixels)
+    return found | {name: values.mean().item() for name, values in votes.items()} | shared_parts(ours.pixels)
 
 
 def intervals(images: ImageSet, reference: ImageSet, found: Mapping[str, float]) -> dict[str, bootstrap.Interval]:
@@ -178,17 +196,14 @@ def intervals(images: ImageSet, reference: ImageSet, found: Mapping[str, float])
     ):
         sure[name] = bootstrap.diversity_interval(rows, others) if found[name] > 0 else [0.0, 0.0]
     votes = metrics.fidelity_and_variety_votes(ours.detected, reference.detected)
+    votes |= detail_votes(ours.pixels, reference.pixels)
     return sure | {name: bootstrap.mean_interval(values) for name, values in votes.items()}
 
 
-def with_confidence(images: ImageSet, reference: ImageSet, nearest_distance: Tensor) -> dict[str, Any]:
-    """`figures`, distances to the nearest real, and all their intervals."""
+def with_confidence(images: ImageSet, reference: ImageSet, close: Mapping[str, Any]) -> dict[str, Any]:
+    """`figures`, those of `closeness`, and all their intervals."""
     found = figures(images, reference)
-    sure = intervals(images, reference, found)
-    found["nearest_real_median"] = nearest_distance.median().item()
-    sure["nearest_real_median"] = bootstrap.median_interval(nearest_distance)
-    found["nearest_real_closest"] = nearest_distance.min().item()
-    return found | {"intervals": sure}
+    return {**found, **close, "intervals": intervals(images, reference, found) | close["intervals"]}
 
 
 def sure_of_face(images: ImageSet) -> Tensor:

@@ -2,27 +2,28 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from dinogen.evaluate.curves import Curve, read_curves, run_folder_of
-from dinogen.evaluate.detector import SURE, Detector
+from dinogen.evaluate.curves import Curve, read_curves
+from dinogen.evaluate.detector import Detector
 from dinogen.evaluate.extractors import ClipFeatures, Extractor, InceptionFeatures
 from dinogen.evaluate.judge import Judges, judge
 from dinogen.evaluate.pages import comparison_page, report_page
 from dinogen.evaluate.pictures import Pictures, draw_pictures
-from dinogen.evaluate.reference import load_reference
+from dinogen.evaluate.reference import data_of, load_reference
 from dinogen.evaluate.report import comparison_table, report_table
 from dinogen.evaluate.signal import find_teacher, training_signal
+from dinogen.evaluate.verdict import verdict
 from dinogen.evaluate.walks import measure_walks
 from dinogen.files import write_bytes, write_json
 from dinogen.images import save_png
 from dinogen.networks import Generator
-from dinogen.opening import choose_device, load_generator
+from dinogen.opening import choose_device, load_generator, run_of
 from dinogen.sample import sample_images
 from dinogen.teachers import Teacher
 
@@ -34,7 +35,7 @@ class Terms:
     """What must be equal for two generators to be compared.
 
     Args:
-        reference: folder of shards or of face crops.
+        data: real images, see `load_reference`; None takes what the models were trained on, see `data_of`.
         count: samples to draw; twice as many reals are compared with.
         seed: of the samples.
         truncation_psi: 1 keeps all variety.
@@ -43,7 +44,7 @@ class Terms:
         teacher: whose view is reported as the training signal, see `find_teacher`.
     """
 
-    reference: Path
+    data: str | Path | None
     count: int
     seed: int = 0
     truncation_psi: float = 1.0
@@ -57,8 +58,8 @@ class Court:
     """Everybody who looks at images under the same terms.
 
     Args:
-        judges: had no part in training.
-        teacher: had; None where it is not at hand.
+        judges: not used in training.
+        teacher: used in training; None where it is not at hand.
     """
 
     judges: Judges
@@ -76,7 +77,7 @@ class Court:
             others.append(InceptionFeatures(terms.inception, device))
         if terms.clip is not None:
             others.append(ClipFeatures(terms.clip, device))
-        return cls(Judges(Detector(device), others), find_teacher(terms.teacher, terms.reference, device))
+        return cls(Judges(Detector(device), others), find_teacher(terms.teacher, str(terms.data), device))
 
 
 def evaluate_model(model: str | Path, terms: Terms, output: Path, device: str = "auto") -> dict[str, Any]:
@@ -96,6 +97,7 @@ def evaluate_model(model: str | Path, terms: Terms, output: Path, device: str = 
     """
     chosen = choose_device(device)
     generator = load_generator(model, chosen)
+    terms = with_data(terms, [str(model)])
     reals = read_reals(terms, generator.trained_resolution)
     report, pictures = examine(str(model), generator, reals, terms, Court.under(terms, chosen))
     output = Path(output)
@@ -124,6 +126,7 @@ def compare_models(models: Sequence[str], terms: Terms, output: Path, device: st
     """
     chosen = choose_device(device)
     generators = [load_generator(model, chosen) for model in models]  # a wrong name shows before the work begins
+    terms = with_data(terms, models)
     reals = {size: read_reals(terms, size) for size in {generator.trained_resolution for generator in generators}}
     court = Court.under(terms, chosen)
     examined = []
@@ -138,15 +141,20 @@ def compare_models(models: Sequence[str], terms: Terms, output: Path, device: st
     return reports
 
 
+def with_data(terms: Terms, models: Sequence[str]) -> Terms:
+    """Terms that name data: the ones given, or else those of the models' runs."""
+    return replace(terms, data=terms.data or data_of(models))
+
+
 def read_reals(terms: Terms, resolution: int) -> Tensor:
     """The reals to judge by, uint8 `[n, 3, resolution, resolution]`."""
-    return load_reference(terms.reference, max(2 * terms.count, NEAREST_AMONG), resolution)
+    return load_reference(str(terms.data), max(2 * terms.count, NEAREST_AMONG), resolution)
 
 
 def curves_of(model: str) -> dict[str, Curve]:
     """The logged scalars of a model that is a run; none of any other."""
-    folder = run_folder_of(model)
-    return read_curves(folder) if folder else {}
+    run = run_of(model)
+    return read_curves(run) if run else {}
 
 
 def examine(
@@ -157,17 +165,19 @@ def examine(
     judgement = judge(samples, reals, court.judges)
     walks = measure_walks(generator, samples, terms.seed)
     report = {
+        "verdict": [],
         "model": name,
-        "reference": str(terms.reference),
+        "data": str(terms.data),
         "seed": terms.seed,
         "truncation_psi": terms.truncation_psi,
         **judgement.report,
         "walk_largest_step": walks.largest_step,
         "walk_ends": walks.ends,
     }
+    report["verdict"] = verdict(report)
+    nearest = judgement.nearest
     if court.teacher is not None:
         n = report["counts"]["compared_images_a_set"]
-        report["training_signal"] = training_signal(samples[:n], reals[:n], reals[n : 2 * n], court.teacher)
-    if report["real_against_real"]["face_rate"] < SURE:
-        print(f"{terms.reference}: the detector misses many of these faces; are they crops, upright and unmasked?")
-    return report, draw_pictures(generator, samples, reals, judgement, terms.seed)
+        signal, by_teacher = training_signal(samples[:n], reals[:n], reals[n : 2 * n], court.teacher)
+        report["training_signal"], nearest = signal, nearest | {"teacher": by_teacher}
+    return report, draw_pictures(generator, samples, reals, nearest, terms.seed)

@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dinogen.evaluate.curves import Curve, charts, colour_of
-from dinogen.evaluate.pictures import PSI_SWEEP, Pictures
-from dinogen.evaluate.report import Row, comparison_rows, footnote, name_of, rows, shown, signal_rows
+from dinogen.evaluate.pictures import PSI_SWEEP, Pictures, side_by_side
+from dinogen.evaluate.report import Row, comparable, figure_rows, footnote, name_of, shown, signal_rows
 from dinogen.page import render
 
 Report = Mapping[str, Any]
 
 
 def report_page(report: Report, pictures: Pictures, curves: Mapping[str, Curve]) -> str:
-    """One generator's figures, pictures and curves.
+    """One generator's verdict, figures, pictures and curves.
 
     Args:
         report: as of `model.examine`.
@@ -23,9 +23,9 @@ def report_page(report: Report, pictures: Pictures, curves: Mapping[str, Curve])
         "report.html",
         name_of(report),
         report=report,
-        figures=[cells(row) for row in rows(report)],
+        figures=[cells(row) for row in figure_rows([report])],
         footnote=footnote(report),
-        signal=[cells(row) for row in signal_rows(report)],
+        signal=[cells(row) for row in signal_rows([report])],
         maps=rows_by_map(report),
         pictures=pictures,
         sweep=PSI_SWEEP,
@@ -36,22 +36,20 @@ def report_page(report: Report, pictures: Pictures, curves: Mapping[str, Curve])
 def comparison_page(
     reports: Sequence[Report], pictures: Sequence[Pictures], curves: Sequence[Mapping[str, Curve]]
 ) -> str:
-    """Several generators' figures side by side, their curves together, and their pictures one after the other."""
+    """Several generators: verdicts, figures and samples side by side, curves together, then the other pictures."""
     models = [
-        {
-            "number": f"[{number}]",
-            "name": name_of(report),
-            "footnote": footnote(report),
-            "report": report,
-            "pictures": drawn,
-        }
+        {"number": f"[{number}]", "name": name_of(report), "report": report, "pictures": drawn}
         for number, (report, drawn) in enumerate(zip(reports, pictures), start=1)
     ]
     return render(
         "compare.html",
         "Comparison",
         models=models,
-        figures=[[explained(name, what), *values] for name, *values, what in comparison_rows(reports)],
+        footnote=footnote(reports[0]),
+        comparable=comparable(reports),
+        figures=[cells(row) for row in figure_rows(reports)],
+        signal=[cells(row) for row in signal_rows(reports)],
+        beside=side_by_side(pictures),
         sweep=PSI_SWEEP,
         charts=charts(curves),
         legend=[(f"{model['number']} {model['name']}", colour_of(index)) for index, model in enumerate(models)],
@@ -59,11 +57,11 @@ def comparison_page(
 
 
 def cells(row: Row) -> list[Any]:
-    return [explained(row.name, row.what), row.ours, row.interval, row.real]
-
-
-def explained(name: str, what: str) -> dict[str, str]:
-    return {"text": name, "note": what}
+    """A row of a table: name and meaning, each value, the best in bold, and what real images get."""
+    values = [{"text": value, "best": place in row.best} for place, value in enumerate(row.values)]
+    if len(values) == 1:
+        values[0]["note"] = row.interval
+    return [{"text": row.name, "note": row.what}, *values, row.real]
 
 
 def rows_by_map(report: Report) -> list[list[str]]:

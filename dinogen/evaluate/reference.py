@@ -1,26 +1,67 @@
 """The real images that samples are compared with."""
 
 import random
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from dinogen.data.folder import ADDRESS
+from dinogen.data.loader import load_crops
 from dinogen.data.manifest import MANIFEST_NAME
 from dinogen.errors import DinogenError, UsageError
+from dinogen.opening import run_of
 from dinogen.progress import progress
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 
 
-def load_reference(source: Path, count: int, resolution: int) -> Tensor:
+def data_of(models: Sequence[str]) -> str:
+    """What some runs were trained on, by their `config.yaml`.
+
+    Args:
+        models: runs, or snapshots in runs.
+
+    Raises:
+        UsageError: a model is not in a run, its configuration does not name data, or they name different ones.
+    """
+    found = {model: _data_of_run(model) for model in models}
+    for model, data in found.items():
+        if data is None:
+            raise UsageError(f"{model}: its data are not known; pass --data with shards or a folder of face crops")
+    if len(set(found.values())) > 1:
+        raise UsageError(
+            f"these runs have different data ({', '.join(map(str, set(found.values())))}); choose by --data"
+        )
+    return str(next(iter(found.values())))
+
+
+def _data_of_run(model: str) -> str | None:
+    run = run_of(model)
+    try:
+        config = yaml.safe_load((run / "config.yaml").read_text()) if run else None
+    except (OSError, yaml.YAMLError):
+        return None
+    data = config.get("data") if isinstance(config, dict) else None
+    return data if isinstance(data, str) else None
+
+
+def is_shards(source: str | Path) -> bool:
+    """Whether real images come as shards: in a folder, or at an address."""
+    return ADDRESS.fullmatch(str(source)) is not None or (Path(source) / MANIFEST_NAME).is_file()
+
+
+def load_reference(source: str | Path, count: int, resolution: int) -> Tensor:
     """Read up to `count` real images, averaged down to the resolution of the samples, as the trainer does it.
 
     Args:
-        source: a folder of shards, or a folder of images, searched with its subfolders; their central squares count.
+        source: a folder of shards or their address, or a folder of face crops, which is searched with its subfolders;
+            hidden files and folders are skipped.
         count: how many at most; a folder with more gives a fixed random choice.
         resolution: side R to bring them to.
 
@@ -28,34 +69,44 @@ def load_reference(source: Path, count: int, resolution: int) -> Tensor:
         uint8 `[n, 3, R, R]`, in random order.
 
     Raises:
-        UsageError: no such folder, or nothing in it.
+        UsageError: no such folder, nothing in it, or images that are not square, so not face crops.
         DinogenError: a file that cannot be read as an image.
     """
-    source = Path(source)
-    if (source / MANIFEST_NAME).is_file():
-        from dinogen.data.loader import load_crops
-
+    if is_shards(source):
         images = load_crops(source, count, resolution)
         return images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))]
-    if not source.is_dir():
-        raise UsageError(f"{source}: no such folder; --reference takes a folder of shards or of face crops")
-    files = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
+    folder = Path(source)
+    if not folder.is_dir():
+        raise UsageError(f"{source}: no such folder; --data takes a folder of shards or of face crops")
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not _hidden(path, folder))
     if not files:
-        raise UsageError(f"{source}: neither {MANIFEST_NAME} nor images here; --reference takes shards or face crops")
+        raise UsageError(f"{source}: neither {MANIFEST_NAME} nor images here; --data takes shards or face crops")
     random.Random(0).shuffle(files)
     chosen = files[:count]
     with ThreadPoolExecutor() as threads:
         read = threads.map(lambda path: _read(path, resolution), chosen)
-        return torch.cat(list(progress(read, len(chosen), "reading real images")))
+        images = list(progress(read, len(chosen), "reading real images"))
+    if photos := [path for path, image in zip(chosen, images) if image is None]:
+        raise UsageError(
+            f"{source}: {len(photos)} of {len(chosen)} images are not square, such as {photos[0].name}. Photos do not "
+            f"compare with crops: run dinogen crop --input {source} --output data/crops, then pass --data data/crops"
+        )
+    return torch.cat(images)
 
 
-def _read(path: Path, resolution: int) -> Tensor:
+def _hidden(path: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def _read(path: Path, resolution: int) -> Tensor | None:
+    """An image as `[1, 3, R, R]`; None where it is not square."""
     try:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image).convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DinogenError(f"{path}: cannot be read as an image ({error}); remove or replace it") from error
-    side = min(upright.size)
-    resampling = Image.Resampling.BOX if side >= resolution else Image.Resampling.BICUBIC
-    square = ImageOps.fit(upright, (resolution, resolution), resampling)
+    if upright.width != upright.height:
+        return None
+    resampling = Image.Resampling.BOX if upright.width >= resolution else Image.Resampling.BICUBIC
+    square = upright.resize((resolution, resolution), resampling)
     return torch.from_numpy(np.array(square)).permute(2, 0, 1)[None]

@@ -1,50 +1,157 @@
 """The figures in words and as a table."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dinogen.evaluate.verdict import too_few
+
+LOW, HIGH, REAL = "low", "high", "real"  # which of two values is the better one: the lower, higher, or more real one
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What a figure means, and which value of it is best."""
+
+    what: str
+    best: str
+
+
 FIGURES = {
-    "face_rate": "share of images in which a face detector is sure of a face",
-    "frechet_detector": "Fréchet distance in the detector's features; lower is better",
-    "kernel_detector": "kernel distance (KID) in the same features; lower is better",
-    "diversity_pixels": "mean distance between two images over that of real ones, in pixels; 1 is right",
-    "diversity_features": "the same in the detector's features; 1 is right",
-    "precision": "share of images that look like real ones",
-    "recall": "share of real images that ours could look like",
-    "density": "like precision, robust to outliers; real images score about 1",
-    "coverage": "share of real images that have one of ours nearby",
-    "nearest_real_median": "distance to the nearest real image; far below that of real ones: copies",
-    "nearest_real_closest": "the smallest of these distances",
+    "face_rate": Figure("share of images in which a face detector is sure of a face", HIGH),
+    "frechet_detector": Figure("Fréchet distance in the detector's features; lower is better", LOW),
+    "kernel_detector": Figure("kernel distance (KID) in the same features; lower is better", LOW),
+    "diversity_pixels": Figure("mean distance between two images over that of real ones, in pixels; 1 is right", REAL),
+    "diversity_features": Figure("the same in the detector's features; 1 is right", REAL),
+    "precision": Figure("share of images that look like real ones", HIGH),
+    "recall": Figure("share of real images that ours could look like", HIGH),
+    "density": Figure("like precision, robust to outliers; real images score about 1", HIGH),
+    "coverage": Figure("share of real images that have one of ours nearby", HIGH),
+    "copies": Figure("share of images that are nearly a real image", LOW),
+    "repeats": Figure("share of images that are nearly another one of ours", LOW),
+    "nearest_real_detector": Figure(
+        "median distance to the nearest real image, by the detector; real ones have 1", REAL
+    ),
+    "nearest_real_pixels": Figure("the same in pixels", REAL),
+    "top_octave_power": Figure("power at the highest spatial frequencies over the real images'; 1 is right", REAL),
+}
+# Each of these is a figure for every octave, named by the side of an image in which it is the finest one.
+OCTAVE_FIGURES = {
+    "individual_detail": Figure("detail of the inner face that differs between faces, over the real images'", REAL),
+    "shared_part": Figure("share of the inner face's detail that is the same in all", REAL),
 }
 FURTHER_NETWORKS = {"inception": "Inception's", "clip": "CLIP's"}
 WALK_FIGURES = {
-    "walk_largest_step": "walks between faces: the largest step over the median step; above 3 it jumps",
-    "walk_ends": "distance between a walk's ends over that between two samples; near 0: always the same face",
+    "walk_largest_step": Figure("walks between faces: the largest step over the median one; above 3 it jumps", LOW),
+    "walk_ends": Figure("distance between a walk's ends over that between two samples; near 0: one face", HIGH),
 }
 SIGNAL_FIGURES = {
-    "frechet_dinov2": "Fréchet distance of the teacher's class tokens (FD-DINOv2)",
-    "kernel_dinov2": "kernel distance of the same",
-    "displacement": "how far the teacher's features have still to move, mean of all maps",
-    "spread": "distance among generated features over that to real ones, mean of all maps; near 1 is right",
+    "frechet_teacher": Figure("Fréchet distance of the teacher's class tokens (FD-DINOv2)", LOW),
+    "kernel_teacher": Figure("kernel distance of the same", LOW),
+    "nearest_real_teacher": Figure("median distance to the nearest real image by the teacher; real ones have 1", REAL),
+    "displacement": Figure("how far the teacher's features have still to move, mean of all maps", LOW),
+    "spread": Figure("distance among generated features over that to real ones; near 1 is right", REAL),
 }
 NOTHING = "–"
+BEST = "*"
+DISTANCES = ("frechet_", "kernel_")  # begin the names of what is biased, or uncertain, with few images
+
+Report = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Row:
-    """One figure as text: ours, its interval, what real images get, and what it means."""
+    """One figure as text, of one generator or of several.
+
+    Args:
+        name: of the figure.
+        values: one for each generator.
+        best: places of the best of several values.
+        interval: of the first generator's value.
+        real: what other real images get in the samples' place.
+        what: it means.
+    """
 
     name: str
-    ours: str
+    values: list[str]
+    best: set[int]
     interval: str
     real: str
     what: str
 
 
+def figure_rows(reports: Sequence[Report]) -> list[Row]:
+    """All independent figures that any of the reports has."""
+    return make_rows(reports, reports, known_figures({name for report in reports for name in report}))
+
+
+def signal_rows(reports: Sequence[Report]) -> list[Row]:
+    """The figures on the training signal; none where no teacher was at hand."""
+    signals = [report.get("training_signal") or {} for report in reports]
+    present = {name: figure for name, figure in SIGNAL_FIGURES.items() if any(name in signal for signal in signals)}
+    return make_rows(reports, signals, present)
+
+
+def known_figures(names: Collection[str]) -> dict[str, Figure]:
+    """Those of `names` that are figures, in the order of a table."""
+    further = {}
+    for network, whose in FURTHER_NETWORKS.items():
+        further[f"frechet_{network}"] = Figure(f"Fréchet distance in {whose} features; lower is better", LOW)
+        further[f"kernel_{network}"] = Figure(f"kernel distance (KID) in {whose} features; lower is better", LOW)
+    everything = {}
+    for name, figure in (FIGURES | OCTAVE_FIGURES | WALK_FIGURES).items():
+        everything[name] = figure
+        if name == "kernel_detector":
+            everything |= further
+        sides = (other.removeprefix(f"{name}_") for other in names if other.startswith(f"{name}_"))
+        for side in sorted((int(side) for side in sides if side.isdecimal()), reverse=True):
+            everything[f"{name}_{side}"] = Figure(f"{figure.what}; at {side} px", figure.best)
+    return {name: figure for name, figure in everything.items() if name in names}
+
+
+def make_rows(reports: Sequence[Report], blocks: Sequence[Report], figures: Mapping[str, Figure]) -> list[Row]:
+    """Rows of figures that stand in `blocks`: the reports themselves, or a part of each."""
+    few = too_few(reports[0]) is not None
+    made = []
+    for name, figure in figures.items():
+        values = [one_number(block.get(name)) for block in blocks]
+        first = next(block for block in blocks if name in block)
+        real = one_number(first["real_against_real"].get(name))
+        made.append(
+            Row(
+                name,
+                [shown(value) for value in values],
+                best_of(values, figure.best, real) if comparable(reports) else set(),
+                shown_interval(first["intervals"].get(name)),
+                shown(real),
+                f"too few samples: {figure.what}" if few and name.startswith(DISTANCES) else figure.what,
+            )
+        )
+    return made
+
+
+def one_number(value: Any) -> float | None:
+    """One number for a figure that may be a dict by map."""
+    return sum(value.values()) / len(value) if isinstance(value, Mapping) else value
+
+
+def best_of(values: Sequence[float | None], best: str, real: float | None) -> set[int]:
+    """Places of the best of several values; all that look the same when shown count, and none if all do."""
+    loss = {LOW: lambda x: x, HIGH: lambda x: -x, REAL: lambda x: abs(x - (1.0 if real is None else real))}[best]
+    losses = {place: loss(value) for place, value in enumerate(values) if value is not None}
+    least = min(losses, key=lambda place: losses[place], default=0)
+    winners = {place for place in losses if shown(values[place]) == shown(values[least])}
+    return winners if len(winners) < len(values) else set()
+
+
+def comparable(reports: Sequence[Report]) -> bool:
+    """Whether the same figure of several reports can be compared: there are several, at one resolution."""
+    return len(reports) > 1 and len({report["method"]["resolution"] for report in reports}) == 1
+
+
 def shown(value: float | None) -> str:
-    """A figure with four digits."""
-    return NOTHING if value is None else f"{value:.4g}"
+    """A figure with three digits."""
+    return NOTHING if value is None else f"{value:.3g}"
 
 
 def shown_interval(interval: Sequence[float] | None) -> str:
@@ -52,67 +159,20 @@ def shown_interval(interval: Sequence[float] | None) -> str:
     return "" if interval is None else f"{interval[0]:.3g} to {interval[1]:.3g}"
 
 
-def explained(report: Mapping[str, Any]) -> dict[str, str]:
-    """The figures in a report, in order, and what each means."""
-    further = {}
-    for network, whose in FURTHER_NETWORKS.items():
-        further[f"frechet_{network}"] = f"Fréchet distance in {whose} features; lower is better"
-        further[f"kernel_{network}"] = f"kernel distance (KID) in {whose} features; lower is better"
-    everything = {}
-    for name, what in (FIGURES | WALK_FIGURES).items():
-        everything[name] = what
-        if name == "kernel_detector":
-            everything |= further
-    return {name: what for name, what in everything.items() if name in report}
-
-
-def rows(report: Mapping[str, Any]) -> list[Row]:
-    """All independent figures."""
-    real, intervals = report["real_against_real"], report["intervals"]
-    return [
-        Row(name, shown(report[name]), shown_interval(intervals.get(name)), shown(real.get(name)), what)
-        for name, what in explained(report).items()
-    ]
-
-
-def signal_rows(report: Mapping[str, Any]) -> list[Row]:
-    """The figures on the training signal; none where no teacher was at hand."""
-    signal = report.get("training_signal")
-    if signal is None:
-        return []
-    real = signal["real_against_real"]
-    return [
-        Row(
-            name,
-            shown(signal_figure(signal, name)),
-            shown_interval(signal.get(f"{name}_interval")),
-            shown(signal_figure(real, name)),
-            what,
-        )
-        for name, what in SIGNAL_FIGURES.items()
-    ]
-
-
-def signal_figure(signal: Mapping[str, Any], name: str) -> float:
-    """One number for a figure that may be a dict by map."""
-    value = signal[name]
-    return sum(value.values()) / len(value) if isinstance(value, Mapping) else value
-
-
-def report_table(report: Mapping[str, Any]) -> str:
-    """The figures of one generator beside real against real, one line each."""
-    lines = [f"{'figure':<22}{'ours':>12}{'95% interval':>20}{'real':>12}"]
-    lines += [text_line(row) for row in rows(report)]
-    if signal := signal_rows(report):
+def report_table(report: Report) -> str:
+    """A verdict, and the figures of one generator beside real against real, one line each."""
+    lines = [*report["verdict"], "", f"{'figure':<22}{'ours':>12}{'95% interval':>20}{'real':>12}"]
+    lines += [text_line(row) for row in figure_rows([report])]
+    if signal := signal_rows([report]):
         lines += ["On the training signal, so not independent:", *map(text_line, signal)]
     return "\n".join([*lines, footnote(report)])
 
 
 def text_line(row: Row) -> str:
-    return f"{row.name:<22}{row.ours:>12}{row.interval:>20}{row.real:>12}  {row.what}"
+    return f"{row.name:<22}{row.values[0]:>12}{row.interval:>20}{row.real:>12}  {row.what}"
 
 
-def footnote(report: Mapping[str, Any]) -> str:
+def footnote(report: Report) -> str:
     """How many images the figures rest on, in a sentence."""
     counts = report["counts"]
     n = counts["compared_images_a_set"]
@@ -122,37 +182,20 @@ def footnote(report: Mapping[str, Any]) -> str:
     )
 
 
-def comparison_rows(reports: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Name, a value for each report, real against real of the first, and the explanation, of every figure."""
-    lines = [
-        [name, *(shown(report.get(name)) for report in reports), shown(reports[0]["real_against_real"].get(name)), what]
-        for name, what in explained({name: None for report in reports for name in report}).items()
-    ]
-    signals = [report.get("training_signal") for report in reports]
-    if signals[0] is None:
-        return lines
-    return lines + [
-        [
-            name,
-            *(shown(None if signal is None else signal_figure(signal, name)) for signal in signals),
-            shown(signal_figure(signals[0]["real_against_real"], name)),
-            f"not independent: {what}",
-        ]
-        for name, what in SIGNAL_FIGURES.items()
-    ]
-
-
-def comparison_table(reports: Sequence[Mapping[str, Any]]) -> str:
-    """The figures of several generators, a column each in their order; the last column is real against real."""
-    header = [f"{'figure':<22}", *(f"{f'[{number}]':>12}" for number in range(1, len(reports) + 1)), f"{'real':>12}"]
-    lines = [f"[{number}] {name_of(report)}" for number, report in enumerate(reports, start=1)]
-    lines.append("".join(header))
-    for name, *values, _ in comparison_rows(reports):
-        lines.append(f"{name:<22}" + "".join(f"{value:>12}" for value in values))
+def comparison_table(reports: Sequence[Report]) -> str:
+    """Verdicts and figures of several generators, a column each in their order; the last one is real against real."""
+    numbers = [f"[{number}]" for number in range(1, len(reports) + 1)]
+    lines = [f"{number} {name_of(report)}: {report['verdict'][0]}" for number, report in zip(numbers, reports)]
+    lines.append("".join([f"\n{'figure':<22}", *(f"{number:>12} " for number in numbers), f"{'real':>12}"]))
+    for row in (*figure_rows(reports), *signal_rows(reports)):
+        cells = [f"{value:>12}{BEST if place in row.best else ' '}" for place, value in enumerate(row.values)]
+        lines.append("".join([f"{row.name:<22}", *cells, f"{row.real:>12}"]))
+    if comparable(reports):
+        lines.append(f"{BEST} the best of these.")
     return "\n".join([*lines, footnote(reports[0])])
 
 
-def name_of(report: Mapping[str, Any]) -> str:
+def name_of(report: Report) -> str:
     """What was judged."""
     resolution = report["method"]["resolution"]
     return f"{report['model']} at {resolution}×{resolution}"

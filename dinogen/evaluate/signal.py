@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dinogen.data.manifest import MANIFEST_NAME, read_manifest
+from dinogen.data.folder import open_folder
 from dinogen.errors import DinogenError
 from dinogen.evaluate import metrics
-from dinogen.evaluate.bootstrap import frechet_interval
+from dinogen.evaluate.bootstrap import frechet_interval, median_interval
+from dinogen.evaluate.nearest import Nearest, neighbours
+from dinogen.evaluate.reference import is_shards
 from dinogen.images import to_float
 from dinogen.objectives.sinkhorn import SinkhornDrift
 from dinogen.progress import progress_bar
@@ -24,26 +26,25 @@ DRIFT_IMAGES = 64  # a set: about a batch of training, and big teachers' pyramid
 NOTE = "the generator was trained on this teacher's features: these figures show how far it got, not how good it is"
 
 
-def find_teacher(name: str, reference: Path, device: torch.device | str = "cpu") -> Teacher | None:
+def find_teacher(name: str, data: str | Path, device: torch.device | str = "cpu") -> Teacher | None:
     """The teacher whose view is reported.
 
     Args:
-        name: `none`; `auto` for the one that the reference was packed with, None where the reference is a folder of
-            crops or that teacher is out of reach; or a copy's folder. For crops a name as in `make_teacher`.
-        reference: the real images.
+        name: `none`; `auto` for the one that the data were packed with, None where these are a folder of crops or
+            that teacher is out of reach; or a copy's folder. For crops a name as in `make_teacher`.
+        data: the real images.
         device: where it shall lie.
 
     Raises:
         UsageError, DinogenError: a teacher that was asked for is not there, or is not the one that packed the shards.
     """
-    packed = (reference / MANIFEST_NAME).is_file()
-    if name == "none" or name == "auto" and not packed:
+    if name == "none" or name == "auto" and not is_shards(data):
         return None
-    if not packed:
+    if not is_shards(data):
         return make_teacher(name).to(device)
     try:
         path = None if name == "auto" else name
-        return teacher_of(read_manifest(reference).spec, path, flag="--teacher").to(device)
+        return teacher_of(open_folder(data).manifest().spec, path, flag="--teacher").to(device)
     except DinogenError as error:
         if name != "auto":
             raise
@@ -51,7 +52,9 @@ def find_teacher(name: str, reference: Path, device: torch.device | str = "cpu")
         return None
 
 
-def training_signal(samples: Tensor, reference: Tensor, others: Tensor, teacher: Teacher) -> dict[str, Any]:
+def training_signal(
+    samples: Tensor, reference: Tensor, others: Tensor, teacher: Teacher
+) -> tuple[dict[str, Any], Nearest]:
     """Distances in what the teacher sees, for the samples and for other real images in their place.
 
     Args:
@@ -59,21 +62,26 @@ def training_signal(samples: Tensor, reference: Tensor, others: Tensor, teacher:
         teacher: on any device.
 
     Returns:
-        `frechet_dinov2` (on the class token, FD-DINOv2 of arXiv 2306.04675) with its interval, `kernel_dinov2`,
-        `displacement` and `spread` by map (see `SinkhornDrift`), the same under `real_against_real`, and what was
-        measured: plain values for JSON.
+        `frechet_teacher` (on the class token, FD-DINOv2 of arXiv 2306.04675), `kernel_teacher`, `nearest_real_teacher`,
+        `displacement` and `spread` by map (see `SinkhornDrift`), `intervals`, the same under `real_against_real`, and
+        what was measured: plain values for JSON. And the real nearest to each sample, a row of reference and others.
     """
     with progress_bar(3 * len(samples), "asking the teacher") as bar:
         seen = {}
         for name, images in {"samples": samples, "reference": reference, "others": others}.items():
             seen[name] = look(images, teacher, bar.update)
-    return {
+    tokens = {name: of for name, (of, _) in seen.items()}
+    near = neighbours(
+        tokens["samples"], torch.cat([tokens["reference"], tokens["others"]]), len(reference), 2 * len(reference)
+    )
+    signal = {
         "note": NOTE,
         "teacher": teacher.spec.describe(),
         "drift_images_a_set": min(len(samples), DRIFT_IMAGES),
-        **teacher_figures(*seen["samples"], *seen["reference"]),
-        "real_against_real": teacher_figures(*seen["others"], *seen["reference"]),
+        **teacher_figures(*seen["samples"], *seen["reference"], near.ours),
+        "real_against_real": teacher_figures(*seen["others"], *seen["reference"], near.others),
     }
+    return signal, near.ours
 
 
 @torch.no_grad()
@@ -97,16 +105,22 @@ def look(images: Tensor, teacher: Teacher, seen: Any = lambda count: None) -> tu
     return torch.cat(tokens), joined
 
 
-def teacher_figures(tokens: Tensor, pyramid: Pyramid, real_tokens: Tensor, real_pyramid: Pyramid) -> dict[str, Any]:
+def teacher_figures(
+    tokens: Tensor, pyramid: Pyramid, real_tokens: Tensor, real_pyramid: Pyramid, near: Nearest
+) -> dict[str, Any]:
     """All figures of one set beside a reference."""
     distance = metrics.frechet_distance(tokens, real_tokens)
     drift = SinkhornDrift()(pyramid, real_pyramid).statistics
     return {
-        "frechet_dinov2": distance,
-        "frechet_dinov2_interval": frechet_interval(tokens, real_tokens, distance),
-        "kernel_dinov2": metrics.kernel_distance(tokens, real_tokens),
+        "frechet_teacher": distance,
+        "kernel_teacher": metrics.kernel_distance(tokens, real_tokens),
+        "nearest_real_teacher": near.distance.median().item(),
         "displacement": by_map(drift, "displacement/"),
         "spread": by_map(drift, "spread/"),
+        "intervals": {
+            "frechet_teacher": frechet_interval(tokens, real_tokens, distance),
+            "nearest_real_teacher": median_interval(near.distance),
+        },
     }
 
 

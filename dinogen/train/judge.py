@@ -19,7 +19,7 @@ from dinogen.sample import BATCH_SIZE, latents
 from dinogen.schedule import Stage
 
 SEED = 0  # of the samples: the same ones each time, and those that `dinogen evaluate` draws unless told otherwise
-TEACHER = "dinov2"  # ends the names of figures on what the teacher sees
+TEACHER = "teacher"  # ends the names of figures on what the teacher sees
 
 
 class RunJudge:
