@@ -48,7 +48,7 @@ def test_every_verb_explains_itself_as_a_module_too(verb):
          "--machine.max_minutes --saving.checkpoint_kimg"),
         ("sample", "--model --count --output --seed --truncation-psi"),
         ("interpolate", "--model --output --frames --seed"),
-        ("evaluate", "--model --reference --count --output"),
+        ("evaluate", "--model --data --count --output"),
         ("demo", "--output --minutes --input"),
     ],
 )  # fmt: skip
