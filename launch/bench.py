@@ -24,9 +24,9 @@ TEACHERS = ["small", "base", "large", "giant"]
 def build_parser() -> CommandParser:
     parser = CommandParser(
         "bench",
-        "Measure training steps on this machine's first GPU, or its CPU: images a second, memory, and which share of "
-        "the device's arithmetic is used, for every combination of teacher, resolution and precision.",
-        epilog="Example: dinogen bench --output bench --teachers small base --resolutions 64 256 --precisions bf16",
+        "Measure training steps on this machine's first GPU, or its CPU, for every combination of teacher, resolution "
+        "and precision. Says images a second, memory, and which share of the device's arithmetic is used.",
+        epilog="Example: dinogen bench --output runs/bench --teachers small base --resolutions 64 256",
     )
     add = parser.add_argument
     add(

@@ -19,9 +19,9 @@ JUDGED = 200
 def build_parser() -> CommandParser:
     parser = CommandParser(
         "demo",
-        "Turn portraits of nobody, or your own photos, into a face generator on a CPU in a few minutes, with a teacher "
-        "that needs no download. Run it again to train on.",
-        epilog="Example: dinogen demo --input holiday/ --minutes 20 --output runs/holiday",
+        "Turn portraits of nobody, or your own photos, into a face generator on a CPU in a few minutes. The teacher "
+        "needs no download. Run it again to train for longer.",
+        epilog="Example: dinogen demo --input data/photos --minutes 20 --output runs/holiday",
     )
     parser.add_argument("--output", type=str, default="runs/demo", help="folder for everything that is made")
     parser.add_argument(

@@ -27,7 +27,7 @@ def build_parser() -> CommandParser:
         "--preset",
         type=str,
         default=None,
-        help="compare the shards' teacher with that of a run: a preset's name, such as faces256, or a file. Needs --data",
+        help="compare the shards' teacher with a run's: a preset's name, such as faces256, or a file. Needs --data",
     )
     return parser
 

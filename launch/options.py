@@ -1,14 +1,17 @@
 """Flags from dataclasses: types, defaults and help are written once, where the work is done."""
 
 from dataclasses import fields
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from docstring_parser import parse
 from jsonargparse import Namespace
 
 from launch.command import CommandParser
 
-Options = TypeVar("Options")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Options = TypeVar("Options", bound="DataclassInstance")
 
 
 def add_options(parser: CommandParser, options: type) -> None:

@@ -5,7 +5,9 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
+
+from jsonargparse import Namespace
 
 PLAIN_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Path: "a path"}
 
@@ -19,7 +21,7 @@ class PlainHelp(argparse.HelpFormatter):
         required: keys that must be given.
     """
 
-    def __init__(self, prog: str, defaults: Mapping[str, object], required: Collection[str]):
+    def __init__(self, prog: str, defaults: Namespace | Mapping[str, object], required: Collection[str]):
         super().__init__(prog, max_help_position=32)
         self.defaults, self.required = defaults, required
 
@@ -36,7 +38,7 @@ class PlainHelp(argparse.HelpFormatter):
         name = action.dest.rpartition(".")[2].upper() if action.metavar is None else action.metavar
         if choices := choices_of(action):
             name = "|".join(choices)
-        return f"{names} {self._format_args(action, name)}".strip()
+        return f"{names} {self._format_args(action, str(name))}".strip()
 
     def _metavar_formatter(self, action: argparse.Action, default_metavar: str) -> Callable[[int], tuple[str, ...]]:
         return lambda size: (default_metavar,) * size
@@ -90,7 +92,7 @@ def choices_of(action: argparse.Action) -> list[str]:
     return [str(choice) for choice in action.choices or (get_args(kind) if get_origin(kind) is Literal else ())]
 
 
-def kind_of(action: argparse.Action) -> object:
+def kind_of(action: argparse.Action) -> Any:
     """The type of a flag's value, without "or None"."""
     kind = getattr(action, "_typehint", None) or action.type
     if get_origin(kind) in (Union, UnionType):

@@ -119,8 +119,10 @@ def read_list(dataset: str) -> Iterator[Picture]:
         return
     path = Path(dataset)
     if not path.is_file():
-        raise UsageError(f"{dataset}: no such list; --dataset takes samples, a .txt or .csv of addresses, or OWNER/NAME "
-                         "of a Hugging Face data set")  # fmt: skip
+        raise UsageError(
+            f"{dataset}: no such list; --dataset takes samples, a .txt or .csv of addresses, or OWNER/NAME of a "
+            "Hugging Face data set"
+        )
     seen: set[str] = set()
     for picture in _rows_of_table(path) if path.suffix.lower() == ".csv" else _rows_of_text(path):
         if picture.address not in seen:

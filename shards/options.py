@@ -29,7 +29,7 @@ class CropOptions:
         duplicates: keep photos that look like an earlier one (resized, recompressed), in its split, or drop them. The
             same bytes twice always give one crop.
         val_fraction: share of photos, 0 to 0.5, whose crops get the split 'val'.
-        format: file format of the crops. jpg: quality 95, full colour resolution. png: lossless, several times as large.
+        format: file format of the crops. jpg: quality 95, full colour resolution. png: lossless and larger.
 
     Raises:
         UsageError: a number out of its range.

@@ -242,7 +242,7 @@ def walk(folder: Path) -> Iterator[Path]:
 
 
 def side_files(names: Sequence[str]) -> set[str]:
-    """Those of some files' names that are no photos but lie beside them: by suffix, or as photo.npy beside photo.jpg."""
+    """Those of some files' names that lie beside photos: by suffix, or as photo.npy beside photo.jpg."""
     photos = {name for name in names if os.path.splitext(name)[1].lower() in PHOTO_SUFFIXES}
     named = photos | {os.path.splitext(name)[0] for name in photos}  # photo.jpg.sha256 belongs to it, too
     others = set(names) - photos
