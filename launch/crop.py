@@ -25,9 +25,9 @@ def build_parser() -> CommandParser:
         "--input",
         type=str,
         required=True,
-        help="photos to search for faces. A folder: all below it, in .zip and .tar files too. A .zip or .tar, WebDataset "
-        "shards too. A .txt list of paths and addresses. An address: s3://, gs://, hf://, https://. A Hugging Face data "
-        "set: datasets://OWNER/NAME?split=train",
+        help="photos to search for faces. A folder: all below it, in .zip and .tar files too. A .zip or .tar, "
+        "WebDataset shards too. A .txt list of paths and addresses. An address: s3://, gs://, hf://, https://. A "
+        "Hugging Face data set: datasets://OWNER/NAME?split=train",
     )
     parser.add_argument(
         "--output", type=str, required=True, help="folder for the crops and the report; made if it is not there"
