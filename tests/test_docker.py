@@ -150,13 +150,14 @@ def as_root_in_a_throwaway_system(folder: Path, script: str) -> subprocess.Compl
 
 @pytest.mark.slow
 def test_its_commands_build_a_system_in_which_the_unprivileged_user_runs_the_entry_point():
-    """All but those that fetch: apt-get, uv and the dependencies, which a .pth file of this environment stands in for."""
+    """All but those that fetch: apt-get, uv, and the dependencies, for which a .pth file stands in."""
     pytest.importorskip("setuptools", reason="setuptools builds the package; pip install setuptools")
     script = [
         "getent passwd 1000 | cut -d: -f1 | xargs --no-run-if-empty userdel",
         "useradd --create-home --uid 1000 ubuntu",  # as in the base image
         f"{sys.executable} -m venv /opt/venv",
-        "rm --recursive --force /opt/venv/lib/python3.*/site-packages/setuptools",  # older than this environment's, where there is one
+        # older than this environment's, where there is one
+        "rm --recursive --force /opt/venv/lib/python3.*/site-packages/setuptools",
         f"echo {sysconfig.get_path('purelib')} > /opt/venv/lib/python3.{sys.version_info[1]}/site-packages/here.pth",
         f"for folder in {' '.join(str(folder) for folder in readable_needed())}; do chmod o+rx $folder; done",
         "export PIP_NO_INDEX=1 PIP_NO_BUILD_ISOLATION=0",

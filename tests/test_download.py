@@ -35,7 +35,7 @@ photo = cache(files.photo)  # drawn once: a server that draws would seem to stal
 
 
 class Server(http.server.BaseHTTPRequestHandler):
-    """Serves `photo(N)` at /N.jpg; the query says what goes wrong at first: `stall`, `cut`, `500`, `changes`, `busy`."""
+    """Serves `photo(N)` at /N.jpg; the query says what fails at first: `stall`, `cut`, `500`, `changes`, `busy`."""
 
     protocol_version = "HTTP/1.1"
     asked: Counter[str] = Counter()

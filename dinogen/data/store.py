@@ -126,16 +126,16 @@ class SampleStore:
 
     def _read_good(self, number: int, row: int, pyramid: Tensor | None, image: Tensor | None) -> tuple[str, str | None]:
         """Read a sample, or else one that stands in for it, into its rows of the batch; its key and caption."""
-        for number, row in self._from(number, row):
+        for candidate, its_row in self._from(number, row):
             try:
-                shard = self.shard(number)
+                shard = self.shard(candidate)
             except DinogenError as error:
-                self._quarantine(number, slice(None), error)
+                self._quarantine(candidate, slice(None), error)
                 continue
             try:
-                return self._read_one(shard, row, pyramid, image)
+                return self._read_one(shard, its_row, pyramid, image)
             except DinogenError as error:
-                self._quarantine(number, slice(row, row + 1), error)
+                self._quarantine(candidate, slice(its_row, its_row + 1), error)
         raise DinogenError(f"{self.folder}: not one good sample is left")
 
     def _read_one(self, shard: Shard, row: int, pyramid: Tensor | None, image: Tensor | None) -> tuple[str, str | None]:
