@@ -1,5 +1,6 @@
 """Where photos come from: folders, lists, archives, addresses. Each yields `Source`s: named, stamped, readable."""
 
+import mimetypes
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -245,10 +246,11 @@ def side_files(names: Sequence[str]) -> set[str]:
     """Those of some files' names that lie beside photos: by suffix, or as photo.npy beside photo.jpg."""
     photos = {name for name in names if os.path.splitext(name)[1].lower() in PHOTO_SUFFIXES}
     named = photos | {os.path.splitext(name)[0] for name in photos}  # photo.jpg.sha256 belongs to it, too
-    others = set(names) - photos
-    return {
-        name
-        for name in others
-        if (parts := os.path.splitext(name))[1].lower() in COMPANIONS
-        or (parts[1] and parts[0] in named and parts[1].lower() not in ARCHIVES)
-    }
+
+    def is_aside(name: str) -> bool:
+        stem, suffix = os.path.splitext(name)
+        is_picture = (mimetypes.guess_type(name)[0] or "").startswith("image/")  # a GIF gets its line in the report
+        belongs = stem in named and suffix and suffix.lower() not in ARCHIVES and not is_picture
+        return suffix.lower() in COMPANIONS or bool(belongs)
+
+    return {name for name in set(names) - photos if is_aside(name)}

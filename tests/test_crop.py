@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -47,7 +48,9 @@ def crops(photos, tmp_path_factory) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    """Every file; of the report all but its links, which depend on where the photos lie."""
+    files = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+    return files | {"report.html": re.sub(rb'href="[^"]*"', b"", files["report.html"])}
 
 
 def journal(folder: Path) -> dict[str, dict]:
