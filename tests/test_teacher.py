@@ -22,6 +22,7 @@ from transformers import (
 from dinogen.errors import DinogenError, UsageError
 from dinogen.pyramid import PyramidSpec, complete, pool
 from dinogen.teachers import FAMILIES, Backbone, Teacher, make_teacher, teacher_of, wants_sharding
+from helpers.ranks import ROOT, torchrun
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +152,14 @@ def test_from_large_teachers_on_several_ranks_share_the_weights(tiny):
     assert [wants_sharding(teacher, "auto", 2) for teacher in (tiny, large)] == [False, True]
     assert [wants_sharding(tiny, mode, 2) for mode in ("fsdp", "none")] == [True, False]
     assert not wants_sharding(large, "fsdp", 1), "one rank has nobody to share with"
+
+
+def test_ranks_that_share_a_teacher_see_what_the_whole_one_sees(tmp_path):
+    folders = [tmp_path / kind for kind in ("dinov2", "registers", "dinov3")]
+    for folder in folders:
+        small_model(folder.name).save_pretrained(folder)
+    done = torchrun(2, ROOT / "tests" / "helpers" / "equal_shards.py", *map(str, folders))
+    assert "Warning" not in done.stderr
 
 
 class MeanColour(Backbone):

@@ -1,5 +1,7 @@
 """A teacher's weights split over the ranks, for teachers that one device cannot hold beside the rest."""
 
+import warnings
+
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 
@@ -20,6 +22,8 @@ def shard_teacher(teacher: Teacher, mesh: DeviceMesh) -> Teacher:
     From then on every forward is a collective: all ranks must make the same calls. The generator must not
     contain the teacher, and `accelerator.prepare` must not see it.
     """
+    # It warns of changing a pyramid's tensors in place, which nobody does.
+    warnings.filterwarnings("ignore", message="FSDP2-wrapped module .* returned a view tensor")
     for block in teacher.blocks:
         fully_shard(block, mesh=mesh)
     fully_shard(teacher, mesh=mesh)
