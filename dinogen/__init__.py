@@ -1,3 +1,3 @@
-"""One-pass image generators trained by what a frozen DINOv2 sees."""
+"""One-pass image generators trained by what a frozen DINO sees."""
 
 __version__ = "0.1.0"

@@ -12,7 +12,7 @@ from launch.options import add_options, options_of
 from shards.options import PackOptions
 
 DESCRIPTION = """\
-Show every crop to a frozen DINOv2 and pack crop, pyramid of patch embeddings and record into WebDataset shards.
+Show every crop to a frozen teacher and pack crop, pyramid of patch embeddings and record into WebDataset shards.
 A shard is a plain tar; manifest.json lists all shards with their sha256 and says which teacher looked. The same
 crops and flags give the same bytes. Run the same command again after an interruption: whole shards are kept.
 On several GPUs: accelerate launch -m launch.pack FLAGS; each process writes shards of its own."""

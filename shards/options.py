@@ -65,8 +65,9 @@ class PackOptions:
 
     Args:
         teacher: looks at the crops: tiny (random weights, for demos), a hub id such as facebook/dinov2-base, or the
-            folder of a saved DINOv2.
-        input_size: side of the picture that the teacher is shown, in pixels. Default: 32 for tiny, 224 for others.
+            folder of a saved DINOv2 or DINOv3.
+        input_size: side of the picture that the teacher is shown, in pixels. Default: 32 for tiny, 224 for DINOv2, 256
+            for DINOv3.
         layers: layers of the teacher to store, counted from 1. Default: all of tiny, four evenly spaced ones of others.
         levels: sides of the stored maps, in cells, from coarse to fine. Default: 1 2 4 … up to the grid or 16.
         fine_layers: layers whose maps above 8×8 are stored too, which is big on disk. Default: the last one.
