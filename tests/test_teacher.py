@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch.utils.checkpoint import checkpoint
 from transformers import (
     Dinov2Config,
@@ -22,6 +23,7 @@ from transformers import (
 from dinogen.errors import DinogenError, UsageError
 from dinogen.pyramid import PyramidSpec, complete, pool
 from dinogen.teachers import FAMILIES, Backbone, Teacher, make_teacher, teacher_of, wants_sharding
+from dinogen.teachers.base import hash_weights
 from helpers.ranks import ROOT, torchrun
 
 
@@ -82,6 +84,8 @@ def small_model(kind):
     if kind == "dinov3":
         config = DINOv3ViTConfig(**sizes, intermediate_size=64, num_register_tokens=4, use_gated_mlp=True)
         return DINOv3ViTModel(config).eval()
+    if kind == "giant":
+        return Dinov2Model(Dinov2Config(**sizes, image_size=518, patch_size=14, use_swiglu_ffn=True)).eval()
     if kind == "registers":
         config = Dinov2WithRegistersConfig(**sizes, image_size=518, patch_size=14, num_register_tokens=4)
         return Dinov2WithRegistersModel(config).eval()
@@ -109,6 +113,21 @@ def test_a_saved_dino_opens_from_its_folder_and_sees_16_by_16_patches(saved):
     torch.testing.assert_close(pyramid["cls"], tokens[:, 0])
     patches = tokens[:, prefix:].transpose(1, 2).unflatten(2, (16, 16))
     torch.testing.assert_close(pyramid["l6_16x16"], patches)
+
+
+@pytest.mark.parametrize("kind", ["dinov2", "giant", "registers", "dinov3"])
+def test_the_hash_is_that_of_the_published_weights(tmp_path, kind):
+    small_model(kind).save_pretrained(tmp_path)
+    published = load_file(tmp_path / "model.safetensors").values()
+    assert make_teacher(str(tmp_path)).spec.teacher_sha256 == hash_weights(published)
+
+
+def test_a_giants_shards_of_before_stay_valid(tmp_path):
+    small_model("giant").save_pretrained(tmp_path)
+    teacher = make_teacher(str(tmp_path))
+    parts = hash_weights(teacher.backbone.state_dict().values())
+    spec = dataclasses.replace(teacher.spec, teacher_sha256=parts)
+    assert teacher_of(spec).spec == spec
 
 
 def test_a_middle_layer_is_what_its_block_puts_out_normalised(saved):

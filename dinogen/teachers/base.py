@@ -2,7 +2,7 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 import torch
@@ -45,6 +45,10 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def blocks(self) -> Sequence[nn.Module]:
         """The transformer blocks, first to last: what is compiled, recomputed and sharded one by one."""
+
+    def weights(self) -> Iterable[Tensor]:
+        """All weights as they were published, whatever parts the library makes of them."""
+        return self.state_dict().values()
 
     @abstractmethod
     def look(self, pixels: Tensor, layers: Sequence[int]) -> tuple[dict[int, Tensor], Tensor]:
@@ -120,11 +124,11 @@ class Teacher(nn.Module):
         return pyramid | {colour_name(g): colour_statistics(images, g) for g in spec.colour_levels}
 
 
-def hash_weights(backbone: nn.Module) -> str:
-    """First 16 hex digits of a hash of all weights that does not depend on how they are named."""
+def hash_weights(weights: Iterable[Tensor]) -> str:
+    """First 16 hex digits of a hash of all weights that does not depend on how they are named and ordered."""
     digests = sorted(
         hashlib.sha256(tensor.detach().cpu().contiguous().view(torch.uint8).numpy()).digest()
-        for tensor in backbone.state_dict().values()
+        for tensor in weights
         if tensor.ndim
     )
     return hashlib.sha256(b"".join(digests)).hexdigest()[:16]

@@ -1,10 +1,10 @@
 """DINOv2 (arXiv 2304.07193), with and without register tokens (arXiv 2309.16588)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import Dinov2Config, Dinov2Model
 
 from dinogen.files import atomic_folder
@@ -27,6 +27,13 @@ class Dinov2(TransformersViT):
     @property
     def blocks(self) -> Sequence[nn.Module]:
         return self.model.encoder.layer
+
+    def weights(self) -> Iterable[Tensor]:
+        # The giant's gate and its other half were published as one matrix. Some versions of the library split it.
+        state = self.state_dict()
+        for gate in [name for name in state if ".gate_proj." in name]:
+            state[gate] = torch.cat([state[gate], state.pop(gate.replace(".gate_proj.", ".up_proj."))])
+        return state.values()
 
 
 def architecture(name: str) -> Dinov2Config:
