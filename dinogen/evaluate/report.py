@@ -46,7 +46,7 @@ WALK_FIGURES = {
     "walk_ends": Figure("distance between a walk's ends over that between two samples; near 0: one face", HIGH),
 }
 SIGNAL_FIGURES = {
-    "frechet_teacher": Figure("Fréchet distance of the teacher's class tokens (FD-DINOv2)", LOW),
+    "frechet_teacher": Figure("Fréchet distance of the teacher's class tokens; with a DINOv2, FD-DINOv2", LOW),
     "kernel_teacher": Figure("kernel distance of the same", LOW),
     "nearest_real_teacher": Figure("median distance to the nearest real image by the teacher; real ones have 1", REAL),
     "displacement": Figure("how far the teacher's features have still to move, mean of all maps", LOW),

@@ -127,7 +127,7 @@ class Teacher(nn.Module):
 def hash_weights(weights: Iterable[Tensor]) -> str:
     """First 16 hex digits of a hash of all weights that does not depend on how they are named and ordered."""
     digests = sorted(
-        hashlib.sha256(tensor.detach().cpu().contiguous().view(torch.uint8).numpy()).digest()
+        hashlib.sha256(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data).digest()
         for tensor in weights
         if tensor.ndim
     )
