@@ -13,6 +13,11 @@ def command_line(verb: str, **flags: object) -> str:
     return shlex.join(words)
 
 
+def to_open(page: Path) -> str:
+    """The advice to look at a page."""
+    return f"open {shlex.quote(str(page))} in a browser"
+
+
 def sibling(folder: str | Path, old: str, new: str) -> Path:
     """Where the next step may write: beside `data/crops` it is `data/shards`, beside `data/mine` `data/mine-shards`."""
     path = Path(folder) if Path(folder).name else Path(folder).resolve()

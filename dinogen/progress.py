@@ -3,7 +3,7 @@
 import contextlib
 import io
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -71,7 +71,7 @@ def progress_bar(total: int | None = None, desc: str = "", unit: str = "img", **
 
 def progress(items: Iterable[Item], total: int | None = None, desc: str = "", unit: str = "img") -> Iterator[Item]:
     """Yield `items` while a bar counts them."""
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     with progress_bar(total, desc, unit) as bar:
         for item in items:

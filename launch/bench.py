@@ -97,7 +97,7 @@ def work(args: Namespace) -> None:
              for case, found in results.items()],
         )  # fmt: skip
     print(page(results, args))
-    say_done(f"{output / 'benchmarks.md'} and benchmarks.json")
+    say_done(output, remark="benchmarks.md and benchmarks.json")
 
 
 def all_cases(args: Namespace) -> Iterator[Case]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
+from dinogen.advice import to_open
 from launch.command import CommandParser, run_command, say_done
 from launch.judging import add_terms, make_terms
 
@@ -33,7 +34,7 @@ def work(args: Namespace) -> None:
     from dinogen.evaluate import compare_models
 
     compare_models(args.model, make_terms(args), args.output, args.device)
-    say_done(f"{args.output / 'compare.json'} and compare.html", f"open {args.output / 'compare.html'} in a browser")
+    say_done(args.output, to_open(args.output / "compare.html"), remark="compare.json and compare.html")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -42,8 +42,9 @@ def work(args: Namespace) -> None:
     train(output, shards, args.minutes, args.seed)
     show(output, shards, args.seed)
     say_done(
-        f"{output}/grid.png, interpolation.png, report.json, a snapshot and TensorBoard logs",
+        output,
         shlex.join(["tensorboard", "--logdir", str(output / "tensorboard")]),
+        remark="grid.png, interpolation.png, report.html, a snapshot and TensorBoard logs",
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
+from dinogen.advice import to_open
 from launch.command import CommandParser, run_command, say_done
 from launch.judging import add_terms, make_terms
 
@@ -41,9 +42,8 @@ def work(args: Namespace) -> None:
         raise UsageError(f"--output {args.output}: must end in .json; the page gets the same name with .html")
     report = evaluate_model(args.model, make_terms(args), args.output, args.device)
     page = args.output.with_suffix(".html")
-    say_done(
-        f"{args.output}, nearest.png and {page.name}", f"open {page} in a browser", verdict=" ".join(report["verdict"])
-    )
+    remark = f"with nearest.png and {page.name} beside it"
+    say_done(args.output, to_open(page), remark=remark, verdict=" ".join(report["verdict"]))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -55,10 +55,8 @@ def work(args: Namespace) -> None:
     columns = math.ceil(math.sqrt(len(shown)))
     scale = viewing_scale(generator.trained_resolution)
     save_png(image_grid(torch.stack(shown), columns, scale), output / "grid.png")
-    say_done(
-        f"{args.count} faces and grid.png to {output}",
-        command_line("interpolate", model=args.model, output="faces.mp4"),
-    )
+    walk = command_line("interpolate", model=args.model, output="faces.mp4")
+    say_done(output, walk, remark=f"{args.count} faces and grid.png", faces=args.count)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -204,7 +204,7 @@ def test_sample_writes_a_png_each_and_a_grid(run, tmp_path, capsys):
     stored = np.array(Image.open(tmp_path / "out" / "seed000002.png"))
     expected = sample_images(load_generator(run), 3, seed=4)[2].permute(1, 2, 0).numpy()
     assert (stored == expected).all()
-    assert capsys.readouterr().out.startswith("Wrote 5 faces and grid.png")
+    assert capsys.readouterr().out.startswith(f"Wrote {tmp_path / 'out'}: 5 faces and grid.png.")
 
 
 def test_sample_explains_a_wrong_model(tmp_path, capsys):
