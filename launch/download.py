@@ -7,8 +7,8 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from dinogen.advice import command_line, sibling
-from dinogen.errors import UsageError
 from launch.command import CommandParser, run_command, say_done
+from shards.options import require
 
 DESCRIPTION = """\
 Fetch photos into a folder: NAME.jpg, and NAME.json with its address, sha256, licence and consent, which dinogen crop
@@ -32,8 +32,7 @@ def build_parser() -> CommandParser:
 
 
 def work(args: Namespace) -> None:
-    if args.workers < 1:
-        raise UsageError(f"--workers {args.workers}: give at least 1")
+    require("workers", args.workers, 1)
     from shards.download import download
 
     summary = download(args.dataset, Path(args.output), args.workers)

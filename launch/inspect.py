@@ -8,6 +8,7 @@ from jsonargparse import Namespace
 from dinogen.advice import command_line
 from dinogen.errors import UsageError
 from launch.command import CommandParser, run_command, say_done
+from shards.options import require
 
 DESCRIPTION = """\
 Say what a folder of shards holds: samples, splits, teacher, tensors, sizes. Draw some crops beside their pyramids. A
@@ -32,8 +33,7 @@ def build_parser() -> CommandParser:
 def work(args: Namespace) -> None:
     if not args.output.endswith(".png"):
         raise UsageError(f"--output {args.output}: give the name of a .png")
-    if args.count < 1:
-        raise UsageError(f"--count {args.count}: give at least 1")
+    require("count", args.count, 1)
     from dinogen.data.folder import open_folder
     from dinogen.files import atomic_file
     from shards.overview import picture, summary

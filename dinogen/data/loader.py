@@ -5,7 +5,6 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -105,7 +104,7 @@ class ShardLoader:
         share = batch_size // self._world_size
         part = slice(self._rank * share, (self._rank + 1) * share)
         read = partial(self._store.read, image_resolution=image_resolution, pyramid=pyramid)
-        places = _Parts(self._order, self.state, batch_size, part)
+        places = (batch[part] for batch in self._order.batches(self.state, batch_size))
         # With nothing to decode, a process takes longer to hand a batch over than a thread to read it.
         processes = 0 if image_resolution is None else self._workers
         batches = read_ahead(read, places, processes, pin_memory=torch.cuda.is_available())
@@ -126,17 +125,6 @@ class ShardLoader:
                 f"{self.data}: {len(self)} samples are too few for a batch of {batch_size}; pack more crops or make "
                 f"the batch smaller"
             )
-
-
-class _Parts:
-    """The places of one rank's part of every global batch."""
-
-    def __init__(self, order: SampleOrder, start: LoaderState, batch_size: int, part: slice):
-        self.order, self.start, self.batch_size, self.part = order, start, batch_size, part
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        for batch in self.order.batches(self.start, self.batch_size):
-            yield batch[self.part]
 
 
 def check_spec(data: LocalFolder | RemoteFolder, packed: PyramidSpec, wanted: PyramidSpec) -> None:

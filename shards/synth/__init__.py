@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dinogen.errors import DinogenError, UsageError
+from dinogen.errors import DinogenError
 from dinogen.files import make_output_folder, write_bytes
 from dinogen.progress import progress
+from shards.options import require
 from shards.pool import WorkerDied, ordered_map
 from shards.synth.captions import row_of, write_captions
 from shards.synth.draw import draw_person
@@ -75,7 +76,9 @@ def synth_folder(output: Path, count: int, seed: int = 0, workers: int | None = 
         DinogenError: `output` cannot be written to, or holds a picture of the same name that is not ours.
     """
     output = Path(output)
-    _check(count, seed, workers)
+    require("count", count, 1, 1_000_000)
+    require("seed", seed, 0)
+    require("workers", 1 if workers is None else workers, 1)
     make_output_folder(output)
     series = Series(seed, studio)
     missing = [index for index in range(count) if not _is_drawn(output / file_name(index), series, index)]
@@ -92,15 +95,6 @@ def synth_folder(output: Path, count: int, seed: int = 0, workers: int | None = 
 def available_cores() -> int:
     """Cores that this process may use, which in a container are often fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _check(count: int, seed: int, workers: int | None) -> None:
-    if not 1 <= count <= 1_000_000:
-        raise UsageError(f"--count {count}: say how many portraits to draw, from 1 to 1000000")
-    if seed < 0:
-        raise UsageError(f"--seed {seed}: give a whole number from 0 upwards")
-    if workers is not None and workers < 1:
-        raise UsageError(f"--workers {workers}: give at least 1, or leave it out to use all cores")
 
 
 def _is_drawn(path: Path, series: Series, index: int) -> bool:

@@ -4,32 +4,13 @@ import csv
 import io
 from dataclasses import asdict
 from pathlib import Path
+from typing import get_type_hints
 
 from dinogen.files import write_bytes
 from shards.synth.draw import find_pupils
 from shards.synth.person import Person
 
-TRAITS = (
-    "person",
-    "age",
-    "face",
-    "skin",
-    "hair",
-    "hair_colour",
-    "fringe",
-    "eyes",
-    "brows",
-    "nose",
-    "mouth",
-    "beard",
-    "glasses",
-    "clothes",
-    "clothes_colour",
-    "pattern",
-    "light",
-    "background",
-    "background_colour",
-)
+TRAITS = tuple(name for name, kind in get_type_hints(Person).items() if kind is str)
 NUMBERS = ("yaw", "pitch", "roll")
 PUPILS = ("pupil_left_x", "pupil_left_y", "pupil_right_x", "pupil_right_y")
 COLUMNS: tuple[str, ...] = ("file", "caption", *TRAITS, *NUMBERS, *PUPILS)

@@ -10,83 +10,37 @@ from shards.synth.head import Face
 Colour = tuple[float, float, float]  # sRGB, 0…255
 
 SKINS: dict[str, Colour] = {
-    "pale": (250, 214, 194),
-    "light": (240, 194, 162),
-    "olive": (224, 180, 138),
-    "tan": (196, 144, 102),
-    "brown": (148, 98, 66),
-    "dark": (98, 63, 45),
-}
+    "pale": (250, 214, 194), "light": (240, 194, 162), "olive": (224, 180, 138), "tan": (196, 144, 102),
+    "brown": (148, 98, 66), "dark": (98, 63, 45),
+}  # fmt: skip
 HAIR_COLOURS: dict[str, Colour] = {
-    "black": (30, 25, 28),
-    "dark brown": (62, 40, 30),
-    "brown": (108, 70, 44),
-    "red": (168, 72, 32),
-    "blond": (222, 180, 110),
-    "grey": (150, 148, 148),
-    "white": (226, 222, 216),
-    "pink": (232, 118, 158),
+    "black": (30, 25, 28), "dark brown": (62, 40, 30), "brown": (108, 70, 44), "red": (168, 72, 32),
+    "blond": (222, 180, 110), "grey": (150, 148, 148), "white": (226, 222, 216), "pink": (232, 118, 158),
     "blue": (62, 104, 178),
-}
+}  # fmt: skip
 EYE_COLOURS: dict[str, Colour] = {
-    "dark brown": (72, 42, 26),
-    "brown": (118, 70, 36),
-    "hazel": (140, 108, 56),
-    "green": (92, 132, 84),
-    "blue": (82, 136, 190),
-    "grey": (126, 142, 150),
-}
+    "dark brown": (72, 42, 26), "brown": (118, 70, 36), "hazel": (140, 108, 56), "green": (92, 132, 84),
+    "blue": (82, 136, 190), "grey": (126, 142, 150),
+}  # fmt: skip
 CLOTHES_COLOURS: dict[str, Colour] = {
-    "white": (236, 234, 228),
-    "black": (40, 40, 44),
-    "grey": (128, 132, 138),
-    "navy": (38, 52, 92),
-    "red": (190, 48, 46),
-    "green": (52, 122, 82),
-    "yellow": (232, 186, 62),
-    "blue": (60, 116, 192),
-    "teal": (36, 134, 140),
-    "purple": (112, 74, 150),
-    "orange": (226, 118, 48),
-    "pink": (228, 138, 160),
-}
+    "white": (236, 234, 228), "black": (40, 40, 44), "grey": (128, 132, 138), "navy": (38, 52, 92),
+    "red": (190, 48, 46), "green": (52, 122, 82), "yellow": (232, 186, 62), "blue": (60, 116, 192),
+    "teal": (36, 134, 140), "purple": (112, 74, 150), "orange": (226, 118, 48), "pink": (228, 138, 160),
+}  # fmt: skip
 BACKGROUND_COLOURS: dict[str, Colour] = {
-    "green": (104, 150, 92),
-    "blue": (92, 140, 196),
-    "teal": (70, 150, 150),
-    "orange": (230, 150, 84),
-    "pink": (232, 164, 172),
-    "purple": (140, 112, 176),
-    "yellow": (236, 204, 112),
-    "grey": (150, 154, 160),
-    "beige": (214, 198, 172),
-    "red": (178, 80, 74),
-    "navy": (52, 66, 104),
-    "white": (228, 228, 226),
-}
+    "green": (104, 150, 92), "blue": (92, 140, 196), "teal": (70, 150, 150), "orange": (230, 150, 84),
+    "pink": (232, 164, 172), "purple": (140, 112, 176), "yellow": (236, 204, 112), "grey": (150, 154, 160),
+    "beige": (214, 198, 172), "red": (178, 80, 74), "navy": (52, 66, 104), "white": (228, 228, 226),
+}  # fmt: skip
 STUDIO_WALLS = ("beige", "white", "grey", "white")
 MAN_HAIR = {
-    "bald": 9,
-    "buzz cut": 10,
-    "short": 24,
-    "side-parted": 18,
-    "quiff": 14,
-    "curly": 12,
-    "afro": 5,
-    "shoulder-length": 6,
-    "bun": 2,
-}
+    "bald": 9, "buzz cut": 10, "short": 24, "side-parted": 18, "quiff": 14, "curly": 12, "afro": 5,
+    "shoulder-length": 6, "bun": 2,
+}  # fmt: skip
 WOMAN_HAIR = {
-    "long straight": 24,
-    "long wavy": 22,
-    "bob": 15,
-    "bun": 12,
-    "curly": 9,
-    "afro": 7,
-    "short": 5,
-    "shoulder-length": 6,
-    "side-parted": 3,
-}
+    "long straight": 24, "long wavy": 22, "bob": 15, "bun": 12, "curly": 9, "afro": 7, "short": 5,
+    "shoulder-length": 6, "side-parted": 3,
+}  # fmt: skip
 BOY_HAIR = {"short": 40, "side-parted": 20, "curly": 20, "afro": 6, "buzz cut": 10}
 GIRL_HAIR = {"pigtails": 28, "long straight": 24, "bob": 18, "long wavy": 14, "bun": 10, "curly": 8, "afro": 6}
 HAIRS_OF = {"man": MAN_HAIR, "woman": WOMAN_HAIR, "boy": BOY_HAIR, "girl": GIRL_HAIR}
