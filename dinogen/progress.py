@@ -32,7 +32,8 @@ def be_quiet(quiet: bool = True) -> Iterator[None]:
 def note(text: str) -> None:
     """Say what is going on, to those who watch."""
     if not _quiet:
-        print(text, flush=True)
+        with tqdm.external_write_mode():  # above a bar, not into it
+            print(text, flush=True)
 
 
 class Lines(tqdm):

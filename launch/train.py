@@ -65,15 +65,18 @@ def work(args: Namespace) -> None:
     if args.dry_run:
         forecast(trainer)
         return
+    sample = command_line("sample", model=config.output, output=Path(config.output, "samples"))
+    if trainer.complete:
+        if trainer.is_main:
+            remark = f"{trainer.ending}; to train longer, raise --schedule.total_kimg"
+            say_done(config.output, sample, did="Already trained", remark=remark)
+        return
     snapshot = trainer.train()
     if trainer.signal_received:
-        raise Stopped(
-            f"asked to stop (signal {trainer.signal_received}): saved at {trainer.cur_nimg / 1000:.1f} kimg in "
-            f"{config.output}; run the same command again to resume",
-            trainer.signal_received,
-        )
+        saved = f"saved in {config.output}; run the same command again to resume"
+        raise Stopped(f"{trainer.ending}: {saved}", trainer.signal_received)
     if trainer.is_main:
-        say_done(snapshot, command_line("sample", model=config.output, output=Path(config.output, "samples")))
+        say_done(snapshot, sample, remark=trainer.ending)
 
 
 def main(argv: list[str] | None = None) -> int:

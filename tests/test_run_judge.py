@@ -26,7 +26,7 @@ COUNT = 16
 
 
 def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
-    events = EventAccumulator(str(run / "tensorboard"))
+    events = EventAccumulator(str(run / "tensorboard" / run.name))
     events.Reload()
     tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("metrics")]
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}

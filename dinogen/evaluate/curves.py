@@ -1,11 +1,9 @@
 """A run's scalars as line charts, laid out for the SVG of `templates/parts.html`."""
 
-import math
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 Curve = list[tuple[float, float]]  # kimg, value
 
@@ -14,12 +12,12 @@ CHARTS = {
     "Fréchet distance, detector features": "metrics/frechet_detector",
     "coverage": "metrics/coverage",
     "diversity, detector features": "metrics/diversity_features",
-    "diversity, pixels": "diversity/pixels",
-    "displacement, mean of all maps": "displacement/",
-    "spread, mean of all maps": "spread/",
+    "diversity, pixels": "overview/diversity",
+    "displacement, mean of all maps": "overview/drift",
+    "spread, mean of all maps": "overview/spread",
     "loss": "loss/total",
     "resolution": "schedule/resolution",
-    "real images a second": "speed/images_per_second",
+    "real images a second": "overview/images_per_second",
 }
 MOST_POINTS = 200
 COLOURS = ("#1f6feb", "#d1495b", "#2a9d4a", "#8a63d2", "#c77d0a", "#11909a")
@@ -30,24 +28,14 @@ TICKS = 4
 
 def read_curves(run: Path) -> dict[str, Curve]:
     """The scalars of `CHARTS` that a run has logged, by the charts' titles; none where it has no log."""
-    if not (run / "tensorboard").is_dir():
-        return {}
-    # A resumed run logs some steps again. TensorBoard would purge the first ones and warn; here the last ones count.
-    log = EventAccumulator(str(run / "tensorboard"), size_guidance={"scalars": 0}, purge_orphaned_data=False)
-    log.Reload()
-    tags = log.Tags()["scalars"]
-    curves = {}
-    for title, wanted in CHARTS.items():
-        chosen = [tag for tag in tags if tag == wanted or (wanted.endswith("/") and tag.startswith(wanted))]
-        by_step: dict[int, list[float]] = {}
-        for tag in chosen:
-            for step, value in {event.step: event.value for event in log.Scalars(tag)}.items():
-                by_step.setdefault(step, []).append(value)
-        points = [(step / 1000, sum(values) / len(values)) for step, values in sorted(by_step.items())]
-        finite = [(kimg, value) for kimg, value in points if math.isfinite(value)]
-        if len(finite) > 1:
-            curves[title] = thinned(finite)
-    return curves
+    log = run / "stats.jsonl"
+    points: dict[str, Curve] = {title: [] for title in CHARTS}
+    for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
+        scalars = json.loads(line)
+        for title, tag in CHARTS.items():
+            if scalars.get(tag) is not None:
+                points[title].append((scalars["kimg"], scalars[tag]))
+    return {title: thinned(curve) for title, curve in points.items() if len(curve) > 1}
 
 
 def thinned(points: Curve) -> Curve:

@@ -2,12 +2,12 @@
 
 import json
 import statistics
-import sys
 from collections import deque
 from pathlib import Path
 
 from dinogen.distributed import gather_objects, rank
 from dinogen.train.health import Verdict
+from dinogen.train.run_log import LOG
 
 REMEMBERED = 64  # steps whose median is what is usual
 ENOUGH = 16  # steps that a median needs
@@ -52,9 +52,9 @@ def log_rise(folder: Path, cur_nimg: int, rise: str, keys: list[str]) -> None:
     if rank() != 0:
         return
     shown = f"{', '.join(everybodys[:KEYS_SHOWN])} … ({len(everybodys)} keys in {folder / 'rises.jsonl'})"
-    print(f"\nSudden rise at {cur_nimg / 1000:.3f} kimg: {rise}. Its batch: {shown}", file=sys.stderr)
+    LOG.warning(f"Sudden rise at {cur_nimg / 1000:.3f} kimg: {rise}. Its batch: {shown}")
     try:
         with open(folder / "rises.jsonl", "a", encoding="utf-8") as file:
             file.write(json.dumps({"cur_nimg": cur_nimg, "rise": rise, "keys": everybodys}) + "\n")
     except OSError as error:
-        print(f"The keys could not be written there ({error.strerror}).", file=sys.stderr)
+        LOG.warning(f"The keys could not be written there ({error.strerror}).")

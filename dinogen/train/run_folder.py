@@ -5,14 +5,20 @@ RUN/environment.json     versions, devices, git state, one entry a launch
 RUN/checkpoints/nimg…/   everything to go on from; the last `saving.keep_checkpoints` are kept
 RUN/snapshots/kimg…/     the averaged generator, for users
 RUN/pictures/            grids of samples
-RUN/tensorboard/         scalars and images
+RUN/log.txt              what was said on the screen and at each point of the scalars, with times
+RUN/stats.jsonl          scalars, one JSON object a line
+RUN/tensorboard/NAME/    scalars and images, under the run's name
+RUN/.lock                held by the trainer that writes here
 """
 
 import json
+import os
 import platform
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,11 +26,13 @@ import accelerate
 import torch
 import transformers
 import yaml
+from filelock import FileLock, Timeout
 
 import dinogen
 from dinogen.config import RunConfig
+from dinogen.distributed import from_first_rank
 from dinogen.errors import DinogenError
-from dinogen.files import make_output_folder, remove_leftovers, write_bytes, write_json
+from dinogen.files import make_output_folder, plain_write_errors, remove_leftovers, write_bytes, write_json
 
 
 class RunFolder:
@@ -38,12 +46,50 @@ class RunFolder:
         self.snapshots = root / "snapshots"
         self.pictures = root / "pictures"
         self.tensorboard = root / "tensorboard"
+        self.log = root / "log.txt"
+        self.stats = root / "stats.jsonl"
+        self.lock = FileLock(root / ".lock", timeout=0)  # the system opens it when a process dies
+
+    @contextmanager
+    def in_use(self, config: RunConfig, devices: dict, device: torch.device) -> Iterator[None]:
+        """Prepare the folder, and keep other trainers out of it while entered. Call on all ranks.
+
+        Raises:
+            DinogenError: another trainer writes here, or this one cannot.
+        """
+        from_first_rank(lambda: self.prepare(config, devices), device)
+        try:
+            yield
+        finally:
+            self.lock.release()
+
+    def check_free(self) -> None:
+        """Refuse a folder in which another process trains.
+
+        Raises:
+            DinogenError: says which one.
+        """
+        if Path(self.lock.lock_file).exists():
+            self.take_lock()
+            self.lock.release()
+
+    def take_lock(self) -> None:
+        try:
+            with plain_write_errors(self.root):
+                self.lock.acquire()
+        except Timeout as error:
+            holder = json.loads(self.environment.read_text())[-1] if self.environment.exists() else {}
+            who = f"process {holder['pid']} on {holder['host']}" if "pid" in holder else "another process"
+            raise DinogenError(
+                f"{self.root}: {who} is training here; wait until it ends, stop it, or choose another --output"
+            ) from error
 
     def prepare(self, config: RunConfig, devices: dict) -> None:
-        """Create the folder, clear away what killed launches left half-written, and write down the config and where
-        this launch runs. Call on the first rank.
+        """Create the folder and lock it, clear away what killed launches left half-written, and write down the config
+        and where this launch runs. Call on the first rank.
         """
         make_output_folder(self.root)
+        self.take_lock()
         self.clear_leftovers()
         text = yaml.safe_dump(plain(asdict(config)), sort_keys=False, allow_unicode=True)
         write_bytes(self.config, text.encode())
@@ -84,6 +130,8 @@ def describe_environment() -> dict:
     return {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": sys.argv,
+        "host": platform.node(),
+        "pid": os.getpid(),
         "dinogen": dinogen.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -1,12 +1,17 @@
-"""Requests to stop, from outside and by the clock on the wall."""
+"""Requests to stop, from outside and by wall time."""
 
 import math
+import os
 import signal
+import sys
 import time
 from types import FrameType, TracebackType
 
-LISTENED_TO = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-TIME_IS_UP = 1  # below the number of any signal that is listened to
+from dinogen.config import RunConfig
+
+LISTENED_TO = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+TIME_IS_UP = 1
+SIGNAL_CAME = 128  # and the signal's number, as shells count; above TIME_IS_UP
 
 
 class StopRequest:
@@ -21,10 +26,14 @@ class StopRequest:
         self.started = time.monotonic()
         self.signal = 0
         self._before: dict[int, object] = {}
+        self._terminals: list[int] = []
 
     def __enter__(self) -> "StopRequest":
         self.started = time.monotonic()
-        self._before = {number: signal.signal(number, self._note) for number in LISTENED_TO}
+        self._terminals = [stream.fileno() for stream in (sys.stdout, sys.stderr) if stream.isatty()]
+        # Under nohup a closed terminal is to be ignored.
+        heard = [n for n in LISTENED_TO if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._note) for number in heard}
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -33,14 +42,38 @@ class StopRequest:
 
     @property
     def code(self) -> int:
-        """The number of the signal that came to this rank, TIME_IS_UP, or 0."""
-        return self.signal or (TIME_IS_UP if self.minutes_left <= 0 else 0)
+        """What asks this rank to stop: SIGNAL_CAME + the number of a signal, TIME_IS_UP, or 0 for nothing."""
+        return SIGNAL_CAME + self.signal if self.signal else TIME_IS_UP if self.minutes_left <= 0 else 0
 
     @property
     def minutes_left(self) -> float:
         return math.inf if self.max_minutes is None else self.max_minutes - (time.monotonic() - self.started) / 60
 
+    @property
+    def time_used(self) -> float:
+        """The part of `max_minutes` that has passed; 0 without such a limit."""
+        return 0.0 if self.max_minutes is None else 1 - self.minutes_left / self.max_minutes
+
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.signal and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if number == signal.SIGHUP:
+            for terminal in self._terminals:  # each write to one that is gone would fail
+                os.dup2(os.open(os.devnull, os.O_WRONLY), terminal)
         self.signal = number
+
+
+def describe_end(code: int, cur_nimg: int, config: RunConfig) -> str:
+    """What ended a launch, for people.
+
+    Args:
+        code: what asked it to stop, see `StopRequest.code`.
+        cur_nimg: the clock at the end.
+    """
+    total = config.schedule.total_kimg
+    at = f"at {cur_nimg / 1000:.4g} of {total:g} kimg"
+    if code > SIGNAL_CAME:
+        return f"stopped by {signal.Signals(code - SIGNAL_CAME).name} {at}"
+    if cur_nimg >= total * 1000:
+        return f"finished, all {total:g} kimg of schedule.total_kimg"
+    return f"stopped after {config.machine.max_minutes:g} minutes (machine.max_minutes) {at}"

@@ -32,11 +32,14 @@ from dinogen.train.ema import make_ema, update_ema
 from dinogen.train.health import BadSteps, StepChecks, Verdict
 from dinogen.train.judge import make_judge
 from dinogen.train.monitor import Monitor
+from dinogen.train.preview import Preview
 from dinogen.train.randomness import Randomness
 from dinogen.train.rises import RiseWatch, log_rise
 from dinogen.train.run_folder import RunFolder
+from dinogen.train.run_log import LOG
 from dinogen.train.start import start_from_snapshot
-from dinogen.train.stopping import TIME_IS_UP, StopRequest
+from dinogen.train.stopping import SIGNAL_CAME, StopRequest, describe_end
+from dinogen.train.trackers import check_trackers
 from dinogen.train.watchdog import Watchdog
 
 CLIP_GRAD_NORM = 10.0  # largest norm of the gradient: an outlier's step is as long as this one's
@@ -53,6 +56,7 @@ class Trainer:
     """
 
     def __init__(self, config: RunConfig):
+        check_trackers(config.trackers)
         self.accelerator = make_accelerator(config.precision)
         self.device = self.accelerator.device
         self.is_main = self.accelerator.is_main_process
@@ -61,6 +65,7 @@ class Trainer:
         manifest = open_folder(config.data).manifest()
         self.config = config = check_against_data(config, manifest, self.world_size)
         self.folder = RunFolder(Path(config.output))
+        from_first_rank(self.folder.check_free, self.device)
         self.folder.check_same_generator(config)
 
         self.teacher = build_teacher(config, manifest, self.accelerator)
@@ -109,7 +114,7 @@ class Trainer:
     @property
     def signal_received(self) -> int | None:
         """The signal that asked some rank to stop, the same on all of them; None without one."""
-        return self.asked_to_stop if self.asked_to_stop > TIME_IS_UP else None
+        return self.asked_to_stop - SIGNAL_CAME if self.asked_to_stop > SIGNAL_CAME else None
 
     @property
     def stage(self) -> Stage:
@@ -129,10 +134,11 @@ class Trainer:
             DinogenError: too many steps were not finite, another rank is gone, or the last checkpoint could not be
                 written.
         """
-        if self.is_main:
-            self.folder.prepare(self.config, self.describe_devices())
+        if self.complete:
+            return self.snapshot
         ended = self.finished
-        with self.stop, self.watchdog, self.make_monitor() as monitor:
+        in_use = self.folder.in_use(self.config, self.describe_devices(), self.device)
+        with in_use, self.stop, self.watchdog, self.make_monitor() as monitor:
             while not ended:
                 for batches, stage in self.one_stage():
                     before = self.cur_nimg
@@ -147,15 +153,27 @@ class Trainer:
             self.save()
             self.attempt(lambda: monitor.show_pictures(self.G_ema))
             self.evaluate(monitor)
-            return self.save_snapshot()
+            self.save_snapshot()
+            monitor.conclude(self.ending)
+        return self.snapshot
 
     def make_monitor(self) -> Monitor:
-        spec, see = self.teacher.spec, self.comparer.see
-        return Monitor(self.config, self.cur_nimg, see, spec, self.stop, self.device, writes=self.is_main)
+        preview = Preview(self.config, self.comparer.see, self.teacher.spec, self.device)
+        return Monitor(self.config, self.cur_nimg, preview, self.stop, writes=self.is_main)
 
     @property
     def finished(self) -> bool:
         return self.cur_nimg >= self.config.schedule.total_kimg * 1000
+
+    @property
+    def complete(self) -> bool:
+        """Whether an earlier launch has finished this run, and written all of it."""
+        return self.finished and from_first_rank(self.snapshot.exists, self.device)
+
+    @property
+    def ending(self) -> str:
+        """What ended this launch, for people."""
+        return describe_end(self.asked_to_stop, self.cur_nimg, self.config)
 
     def write_regularly(self, before: int, monitor: Monitor) -> None:
         """Pictures, snapshot and checkpoint, each when its time has come since the clock read `before`."""
@@ -170,7 +188,7 @@ class Trainer:
     def evaluate(self, monitor: Monitor) -> None:
         """Judge the averaged generator, if the run does so. On all ranks."""
         if self.judge is not None:
-            monitor.write_scalars(self.judge.measure(self.G_ema, self.stage))
+            monitor.log_judgement(self.judge.measure(self.G_ema, self.stage))
 
     def crossed(self, before: int, kimg: float) -> bool:
         """Whether the clock has just passed a multiple of so many kimg."""
@@ -243,9 +261,9 @@ class Trainer:
             self.bad_steps.forget()
         elif scaler is not None and verdict.scale_only and scaler.get_scale() >= 1:
             lowered = f"fp16's scale was too high, now {scaler.get_scale():g}"
-            self.accelerator.print(f"\nStep {self.cur_step} skipped: {lowered}.")
+            LOG.warning(f"Step {self.cur_step} skipped: {lowered}.")
         else:
-            self.accelerator.print(f"\nStep {self.cur_step} skipped: not finite first on {verdict.fault}.")
+            LOG.warning(f"Step {self.cur_step} skipped: not finite first on {verdict.fault}.")
             self.bad_steps.note(verdict.fault)
 
     # ---- saving and resuming
@@ -255,7 +273,7 @@ class Trainer:
         try:
             write()
         except DinogenError as error:
-            self.accelerator.print(f"\nTraining goes on without this: {error}")
+            LOG.warning(f"Training continues without this: {error}")
 
     def save(self) -> None:
         """Write a checkpoint."""
@@ -290,22 +308,25 @@ class Trainer:
         if self.accelerator.scaler is not None and state["scaler"]:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.cur_nimg, self.cur_step = state["cur_nimg"], state["cur_step"]
-        self.accelerator.print(f"Resuming from {path} ({self.cur_nimg / 1000:.1f} kimg).")
+        LOG.info(f"Resuming from {path} ({self.cur_nimg / 1000:.1f} kimg).")
         return LoaderState(**state["loader"])
 
-    def save_snapshot(self) -> Path:
-        """Write the averaged generator as it draws now."""
-        target = self.folder.snapshots / f"kimg{self.cur_nimg / 1000:010.3f}"
-        self.G_ema.update_w_avg()
-        from_first_rank(lambda: self.write_snapshot(target), self.device)
-        return target
+    @property
+    def snapshot(self) -> Path:
+        """Where the snapshot of now is, or will be."""
+        return self.folder.snapshots / f"kimg{self.cur_nimg / 1000:010.3f}"
 
-    def write_snapshot(self, target: Path) -> None:
-        if target.exists():
+    def save_snapshot(self) -> None:
+        """Write the averaged generator as it draws now."""
+        self.G_ema.update_w_avg()
+        from_first_rank(self.write_snapshot, self.device)
+
+    def write_snapshot(self) -> None:
+        if self.snapshot.exists():
             return
         stage = self.stage
         settings = vars(self.config.generator) | {"trained_resolution": stage.resolution, "trained_alpha": stage.alpha}
-        with atomic_folder(target) as temporary:
+        with atomic_folder(self.snapshot) as temporary:
             self.G_ema.save_pretrained(temporary, config=settings)
 
     # ---- surroundings

@@ -1,0 +1,109 @@
+"""Pictures of a run: the same latents and the same real faces each time, so that two pictures can be compared."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from dinogen.config import RunConfig
+from dinogen.data.loader import load_crops
+from dinogen.evaluate.metrics import mean_pairwise_distance
+from dinogen.images import image_grid, to_float, to_uint8, viewing_scale
+from dinogen.networks import Generator
+from dinogen.pictures import last_layer, pyramid_picture
+from dinogen.pyramid import Pyramid, PyramidSpec, resize
+from dinogen.schedule import Stage
+
+GRID_COLUMNS = 8
+GRID_COUNT = 64
+PYRAMID_COUNT = 6  # of real and of generated images
+STRIP_ROWS = 4
+STRIP_FRAMES = 8
+CAPTION = 22  # pixels above a picture
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What was drawn at one moment.
+
+    Args:
+        samples: `[N, 3, R, R]` in [-1, 1].
+        real: the same number of real faces at the same resolution, or all that there are.
+        walks: rows of straight walks between styles, `[rows · frames, 3, R, R]`.
+        pyramids: what the teacher sees of some real and some generated images, side by side.
+    """
+
+    samples: Tensor
+    real: Tensor
+    walks: Tensor
+    pyramids: Image.Image
+
+    @property
+    def diversity(self) -> float:
+        """Mean distance in pixels between two samples, over that between two real faces."""
+        samples, real = (mean_pairwise_distance(images.flatten(1)) for images in (self.samples, self.real))
+        return float(samples / real)
+
+    def grid(self) -> Image.Image:
+        """The samples."""
+        return grid_of(self.samples, GRID_COLUMNS)
+
+    def pictures(self) -> dict[str, Image.Image]:
+        """All pictures, with captions, by names that sort them."""
+        size = f"{self.samples.shape[-1]}×{self.samples.shape[-1]} px"
+        return {
+            "1_generated": captioned(self.grid(), f"generated, {size}"),
+            "2_real": captioned(grid_of(self.real, GRID_COLUMNS), f"real, {size}"),
+            "3_pyramids": self.pyramids,
+            "4_interpolation": captioned(grid_of(self.walks, STRIP_FRAMES), "each row walks from one face to another"),
+        }
+
+
+class Preview:
+    """Draws what a person looks at. Call on all ranks: a sharded teacher's forward is a collective.
+
+    Args:
+        config: of the run.
+        look: the teacher, in the precision of training.
+        spec: of what it sees.
+        device: where the generator is.
+    """
+
+    def __init__(self, config: RunConfig, look: Callable[[Tensor], Pyramid], spec: PyramidSpec, device: torch.device):
+        self.look, self.spec, self.device = look, spec, device
+        # Checking whole shards for a preview would take minutes on big data; the loader does check what it reads.
+        self.crops = load_crops(Path(config.data), GRID_COUNT, verify="size")
+        rng = torch.Generator().manual_seed(config.seed + 1)
+        self.z = torch.randn(GRID_COUNT, config.generator.z_dim, generator=rng).to(device)
+
+    @torch.no_grad()
+    def draw(self, network: Generator, stage: Stage) -> Drawn:
+        """Let a generator draw as it does at a stage."""
+        samples = torch.cat([network(z, stage.resolution, stage.alpha) for z in self.z.split(16)])
+        real = resize(to_float(self.crops.to(self.device)), stage.resolution)
+        count = min(PYRAMID_COUNT, len(real))
+        shown = torch.cat([real[:count], samples[:count]])
+        maps = last_layer(self.look(shown), self.spec)
+        pyramids = pyramid_picture(shown, maps, {"real": count, "generated": count})
+        return Drawn(samples, real, self.walks(network, stage), pyramids)
+
+    def walks(self, network: Generator, stage: Stage) -> Tensor:
+        start, end = (network.mapping(z) for z in self.z[: 2 * STRIP_ROWS].chunk(2))
+        steps = torch.linspace(0, 1, STRIP_FRAMES, device=start.device)[None, :, None]
+        w = start[:, None].lerp(end[:, None], steps).flatten(0, 1)
+        return network.synthesis(w, stage.resolution, stage.alpha)
+
+
+def grid_of(images: Tensor, columns: int) -> Image.Image:
+    return image_grid(to_uint8(images), columns, viewing_scale(images.shape[-1]))
+
+
+def captioned(picture: Image.Image, text: str) -> Image.Image:
+    """A picture with a line of text above it."""
+    page = Image.new("RGB", (picture.width, picture.height + CAPTION), "white")
+    page.paste(picture, (0, CAPTION))
+    ImageDraw.Draw(page).text((2, 4), text, "black", font_size=14)
+    return page
