@@ -240,8 +240,9 @@ def test_a_second_trainer_is_refused_and_a_closed_terminal_saves(shards32, tmp_p
 
 
 def test_nohup_keeps_a_run_going(shards32, tmp_path):
+    arguments = small(shards32, tmp_path / "run", "--schedule.total_kimg=0.4")
     process = subprocess.Popen(
-        ["nohup", sys.executable, "-m", "launch.train", *small(shards32, tmp_path / "run", "--schedule.total_kimg=0.4")],
+        ["nohup", sys.executable, "-m", "launch.train", *arguments],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     while not (tmp_path / "run" / "stats.jsonl").exists():
