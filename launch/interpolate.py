@@ -22,27 +22,39 @@ def build_parser() -> CommandParser:
         "A smooth walk over believable faces says that the generator has learned a space of faces, not a list of them.",
     )
     parser.add_argument(
-        "--model", type=str, required=True, help="a run (its newest snapshot), a snapshot, or a hub id: owner/name"
+        "--model",
+        type=str,
+        required=True,
+        help="generator to draw with: a run (its newest snapshot), a snapshot, or a hub id such as owner/name",
     )
     parser.add_argument(
         "--output",
         type=Path,
         default=Path("interpolation.png"),
-        help=".png: a strip with a row for every two faces; .gif, .mp4: a film through all faces and back to the first",
+        help="file to write: .png is a strip with a row for every two faces; .gif and .mp4 are films through all faces and "
+        "back to the first, of which the .gif is smaller, coarser and 2 to 4 times as many bytes",
     )
-    parser.add_argument("--faces", type=AtLeastTwo, default=6, help="faces to walk between")
+    parser.add_argument("--faces", type=AtLeastTwo, default=6, help="number of faces to walk between")
     parser.add_argument(
         "--frames",
         type=AtLeastTwo,
         default=None,
-        help=f"images in a row of a strip (default {STRIP_FRAMES}), "
-        f"or frames of the whole film (default {FILM_FRAMES_A_FACE} a face)",
+        help=f"number of images in a row of a strip (default {STRIP_FRAMES}), "
+        f"or of frames in the film (default {FILM_FRAMES_A_FACE} a face)",
     )
-    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="another seed, other faces; as in sample")
+    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="seed of the faces, as in dinogen sample")
     parser.add_argument(
-        "--truncation-psi", type=NonNegativeFloat, default=1.0, help="below 1: safer, more alike; 0: the average face"
+        "--truncation-psi",
+        type=NonNegativeFloat,
+        default=1.0,
+        help="variety: 1 keeps all of it, below 1 faces are safer and more alike, 0 is the average face",
     )
-    parser.add_argument("--device", type=str, default="auto", help="auto takes a GPU where there is one; or cpu, cuda")
+    parser.add_argument(
+        "--device",
+        type=str,
+        default="auto",
+        help="device to draw on: auto takes a GPU where there is one; or cpu, cuda",
+    )
     return parser
 
 

@@ -9,10 +9,11 @@ import torch
 from PIL import Image
 
 from dinogen.errors import DinogenError, UsageError
-from dinogen.images import image_grid, to_uint8, viewing_scale
+from dinogen.images import grid_columns, image_grid, save_film, to_uint8, viewing_scale
 from dinogen.networks import Generator
 from dinogen.opening import load_generator
 from dinogen.sample import interpolation_loop, interpolation_strip, latents, sample_images, style_mixing
+from helpers.drawn_face import draw_faces
 from launch import interpolate, sample
 
 
@@ -200,11 +201,30 @@ def test_small_images_are_enlarged_by_whole_factors():
 def test_sample_writes_a_png_each_and_a_grid(run, tmp_path, capsys):
     assert sample.main(["--model", str(run), "--count", "5", "--output", str(tmp_path / "out"), "--seed", "4"]) == 0
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
-    assert names == ["grid.png"] + [f"seed{i:06d}.png" for i in range(5)]
-    stored = np.array(Image.open(tmp_path / "out" / "seed000002.png"))
+    assert names == ["grid.png"] + [f"seed0004-{i:06d}.png" for i in range(5)]
+    stored = np.array(Image.open(tmp_path / "out" / "seed0004-000002.png"))
     expected = sample_images(load_generator(run), 3, seed=4)[2].permute(1, 2, 0).numpy()
     assert (stored == expected).all()
-    assert capsys.readouterr().out.startswith(f"Wrote {tmp_path / 'out'}: 5 faces and grid.png.")
+    said = capsys.readouterr()
+    assert said.out.startswith(f"Wrote {tmp_path / 'out'}: 5 faces and grid.png.") and "another seed" not in said.err
+
+
+def test_samples_of_another_seed_or_model_in_the_folder_are_noticed(run, tmp_path, capsys):
+    def draw(*flags: str) -> str:
+        assert sample.main(["--model", str(run), "--output", str(tmp_path / "out"), "--count", "3", *flags]) == 0
+        return capsys.readouterr().err
+
+    assert "another" not in draw("--count", "5") + draw()
+    assert "keeps 5 samples of another seed, model or truncation, such as seed0000-000000.png" in draw("--seed", "7")
+    older = str(run / "snapshots" / "kimg999999.936")
+    assert "keeps 5 samples" in draw("--model", older), "3 of seed 7, and 2 of this seed that 3 do not replace"
+
+
+def test_columns_of_a_grid_leave_few_places_empty():
+    assert {count: grid_columns(count) for count in (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 16, 64, 100)} == {
+        1: 1, 2: 2, 3: 3, 4: 2, 5: 3, 6: 3, 7: 4, 8: 4, 9: 3, 10: 5, 12: 4, 16: 4, 64: 8, 100: 10,
+    }  # fmt: skip
+    assert all(-count % grid_columns(count) < 5 for count in range(1, 101))
 
 
 def test_sample_explains_a_wrong_model(tmp_path, capsys):
@@ -229,8 +249,17 @@ def test_interpolate_writes_a_strip(run, tmp_path):
 def test_interpolate_writes_a_film_of_a_pleasant_size(run, tmp_path, suffix):
     out = tmp_path / f"walk{suffix}"
     assert interpolate.main(["--model", str(run), "--output", str(out), "--faces", "2", "--frames", "10"]) == 0
-    assert imageio.imread(out).shape == (10, 256, 256, 3)
+    frames, *size = imageio.imread(out).shape
+    assert size == [192, 192, 3] if suffix == ".gif" else [frames, *size] == [10, 256, 256, 3]
     assert [path.name for path in tmp_path.glob("*walk*")] == [out.name]
+
+
+def test_a_gif_is_not_many_times_the_size_of_a_film(tmp_path):
+    faces = draw_faces(4, side=64).float()
+    blends = torch.cat([a.lerp(b, torch.arange(24)[:, None, None, None] / 24) for a, b in zip(faces, faces.roll(1, 0))])
+    for suffix in (".gif", ".mp4"):
+        save_film((blend.byte() for blend in blends), tmp_path / f"walk{suffix}")
+    assert (tmp_path / "walk.gif").stat().st_size < 5 * (tmp_path / "walk.mp4").stat().st_size
 
 
 def test_interpolate_names_the_three_kinds_of_output(run, tmp_path, capsys):

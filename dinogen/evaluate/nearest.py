@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dinogen.evaluate import bootstrap, metrics
@@ -64,7 +65,7 @@ def closeness(nearest: Mapping[str, Nearest], among_features: Tensor, unit: floa
         among_features: `[n, d]`, the detector's features of these images.
         unit: of distances in them.
     """
-    copied = (sum(near.distance < COPY for near in nearest.values()) > 0).double()
+    copied = torch.stack([near.distance < COPY for near in nearest.values()]).any(dim=0).double()
     repeated = (metrics.nearest(among_features, among_features, rank=2)[0] < COPY * unit).double()
     found: dict[str, Any] = {"copies": copied.mean().item(), "repeats": repeated.mean().item()}
     sure = {"copies": bootstrap.mean_interval(copied), "repeats": bootstrap.mean_interval(repeated)}

@@ -91,7 +91,7 @@ def load_reference(source: str | Path, count: int, resolution: int) -> Tensor:
             f"{source}: {len(photos)} of {len(chosen)} images are not square, such as {photos[0].name}. Photos do not "
             f"compare with crops: run dinogen crop --input {source} --output data/crops, then pass --data data/crops"
         )
-    return torch.cat(images)
+    return torch.cat([image for image in images if image is not None])
 
 
 def _hidden(path: Path, folder: Path) -> bool:

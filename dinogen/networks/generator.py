@@ -1,5 +1,6 @@
 """The generator: one pass from a latent to an image."""
 
+import hashlib
 from typing import Any
 
 import torch
@@ -83,6 +84,11 @@ class Generator(nn.Module, PyTorchModelHubMixin):
         if alpha is None:
             alpha = self.trained_alpha if resolution == self.trained_resolution else 1.0
         return self.synthesis(w, resolution, alpha)
+
+    @property
+    def fingerprint(self) -> str:
+        """8 hex digits that tell it from other generators, and from itself at another time of training."""
+        return hashlib.sha256(self.w_avg.cpu().numpy().tobytes()).hexdigest()[:8]
 
     @torch.no_grad()
     def update_w_avg(self) -> None:
