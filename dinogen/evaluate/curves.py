@@ -42,7 +42,7 @@ def thinned(points: Curve) -> Curve:
     """At most `MOST_POINTS` points, each the average of its neighbours."""
     size = -(-len(points) // MOST_POINTS)
     groups = [points[first : first + size] for first in range(0, len(points), size)]
-    return [tuple(sum(numbers) / len(group) for numbers in zip(*group)) for group in groups]
+    return [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]
 
 
 @dataclass(frozen=True)

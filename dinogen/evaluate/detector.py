@@ -1,5 +1,7 @@
 """A face detector as a judge: it is not used in training, and its weights lie inside a wheel."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from facenet_pytorch import MTCNN
@@ -68,7 +70,7 @@ class Detector:
         return torch.tensor(found)
 
     def _clearest(self, enlarged: Tensor) -> list[float]:
-        _, probabilities = self.mtcnn.detect(enlarged.permute(0, 2, 3, 1).to(self.device))
+        probabilities = self.mtcnn.detect(enlarged.permute(0, 2, 3, 1).to(self.device))[1]
         return [max((float(p) for p in faces if p is not None), default=0.0) for faces in probabilities]
 
     @torch.no_grad()
@@ -85,11 +87,10 @@ class Detector:
         return torch.cat([self._penultimate((batch.to(self.device) - 127.5) / 128).cpu() for batch in batches]).double()
 
     def _penultimate(self, x: Tensor) -> Tensor:
-        net = self.mtcnn.onet
-        kept: list[Tensor] = []
-        hook = net.prelu5.register_forward_hook(lambda module, inputs, output: kept.append(output))
+        kept: list[Any] = []
+        hook = self.mtcnn.onet.prelu5.register_forward_hook(lambda module, inputs, output: kept.append(output))
         try:
-            net(x)
+            self.mtcnn.onet(x)
         finally:
             hook.remove()
         return kept[0]

@@ -3,17 +3,17 @@
 import io
 import pickle
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from huggingface_hub.utils import logging as hub_logging
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import AutoConfig, CLIPVisionModelWithProjection
-from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from transformers.utils import logging as transformers_logging
+from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from dinogen.errors import DinogenError, UsageError, first_line
 
@@ -53,7 +53,10 @@ class InceptionFeatures:
 
     def __init__(self, weights: str, device: torch.device | str = "cpu"):
         try:
-            from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
+            from torch_fidelity.feature_extractor_inceptionv3 import (  # pyright: ignore[reportMissingImports]
+                URL_INCEPTION_V3,
+                FeatureExtractorInceptionV3,
+            )
         except ImportError as error:
             raise UsageError("--inception needs torch-fidelity: pip install torch-fidelity") from error
         self.device = torch.device(device)
@@ -114,7 +117,7 @@ class ClipFeatures:
     def __init__(self, model: str, device: torch.device | str = "cpu"):
         self.device = torch.device(device)
         network, projected = load_clip(model)
-        self.network: nn.Module = network.eval().requires_grad_(False).to(self.device)
+        self.network: Any = network.to(self.device)
         self.projected = projected
         self.size = network.config.image_size
         taken = "image embedding" if projected else "pooled output, because this model has no projection"
@@ -136,7 +139,7 @@ class ClipFeatures:
         return self.network.vision_model(pixel_values=pixels).pooler_output
 
 
-def load_clip(model: str) -> tuple[CLIPVisionModelWithProjection, bool]:
+def load_clip(model: str) -> tuple[Any, bool]:
     """The vision half of a CLIP in float32, and whether the weights of its projection were there."""
     hub_logging.set_verbosity_error()  # its retries would bury our one line
     transformers_logging.set_verbosity_error()  # so would its list of the text half's weights
@@ -144,7 +147,7 @@ def load_clip(model: str) -> tuple[CLIPVisionModelWithProjection, bool]:
         kind = AutoConfig.from_pretrained(model).model_type
         if kind not in ("clip", "clip_vision_model"):
             raise DinogenError(f"--clip {model} is a {kind}; take a CLIP, such as openai/clip-vit-base-patch32")
-        network, loading = CLIPVisionModelWithProjection.from_pretrained(
+        loaded: Any = CLIPVisionModelWithProjection.from_pretrained(
             model, use_safetensors=True, dtype=torch.float32, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -152,7 +155,7 @@ def load_clip(model: str) -> tuple[CLIPVisionModelWithProjection, bool]:
             f"--clip {model} could not be loaded ({first_line(error)}). Without a network: run `hf download {model} "
             "--local-dir DIR` where there is one, copy DIR here and pass --clip DIR"
         ) from error
-    missing = set(loading["missing_keys"])
+    network, missing = loaded[0], set(loaded[1]["missing_keys"])
     if missing - {"visual_projection.weight"}:
         raise DinogenError(f"--clip {model}: weights are missing, such as {min(missing)}; copy the whole model again")
-    return network, not missing
+    return network.eval().requires_grad_(False), not missing

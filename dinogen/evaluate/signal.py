@@ -67,19 +67,14 @@ def training_signal(
         what was measured: plain values for JSON. And the real nearest to each sample, a row of reference and others.
     """
     with progress_bar(3 * len(samples), "asking the teacher") as bar:
-        seen = {}
-        for name, images in {"samples": samples, "reference": reference, "others": others}.items():
-            seen[name] = look(images, teacher, bar.update)
-    tokens = {name: of for name, (of, _) in seen.items()}
-    near = neighbours(
-        tokens["samples"], torch.cat([tokens["reference"], tokens["others"]]), len(reference), 2 * len(reference)
-    )
+        ours, real, other = (look(images, teacher, bar.update) for images in (samples, reference, others))
+    near = neighbours(ours[0], torch.cat([real[0], other[0]]), len(reference), 2 * len(reference))
     signal = {
         "note": NOTE,
         "teacher": teacher.spec.describe(),
         "drift_images_a_set": min(len(samples), DRIFT_IMAGES),
-        **teacher_figures(*seen["samples"], *seen["reference"], near.ours),
-        "real_against_real": teacher_figures(*seen["others"], *seen["reference"], near.others),
+        **teacher_figures(ours, real, near.ours),
+        "real_against_real": teacher_figures(other, real, near.others),
     }
     return signal, near.ours
 
@@ -105,10 +100,9 @@ def look(images: Tensor, teacher: Teacher, seen: Any = lambda count: None) -> tu
     return torch.cat(tokens), joined
 
 
-def teacher_figures(
-    tokens: Tensor, pyramid: Pyramid, real_tokens: Tensor, real_pyramid: Pyramid, near: Nearest
-) -> dict[str, Any]:
-    """All figures of one set beside a reference."""
+def teacher_figures(ours: tuple[Tensor, Pyramid], reference: tuple[Tensor, Pyramid], near: Nearest) -> dict[str, Any]:
+    """All figures of one set beside a reference; each is given as of `look`."""
+    (tokens, pyramid), (real_tokens, real_pyramid) = ours, reference
     distance = metrics.frechet_distance(tokens, real_tokens)
     drift = SinkhornDrift()(pyramid, real_pyramid).statistics
     return {
