@@ -1,4 +1,4 @@
-"""What people are told to run: commands that work as printed, from the folder that they are in."""
+"""What people are told: commands to run next that work as printed, and numbers of things."""
 
 import shlex
 from pathlib import Path
@@ -23,3 +23,8 @@ def sibling(folder: str | Path, old: str, new: str) -> Path:
     path = Path(folder) if Path(folder).name else Path(folder).resolve()
     stem = path.name.removesuffix(old)
     return path.with_name(stem + new if stem != path.name else f"{stem}-{new}")
+
+
+def counted(number: int, name: str) -> str:
+    """`1 shard`, `2 shards`."""
+    return f"{number:,} {name}{'' if number == 1 else 's'}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from dinogen.advice import command_line
+from dinogen.advice import command_line, counted
 from launch.command import CommandParser, run_command, say_done
 from launch.options import add_options, options_of
 from shards.options import PackOptions
@@ -45,7 +45,7 @@ def work(args: Namespace) -> None:
     say_done(
         args.output,
         command_line("train", config="faces32", data=args.output, output="runs/faces"),
-        remark=f"{len(manifest.shards)} shards ({splits})",
+        remark=f"{counted(len(manifest.shards), 'shard')} ({splits})",
         shards=len(manifest.shards),
         samples=manifest.samples,
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from dinogen.advice import command_line
+from dinogen.advice import command_line, counted
 from launch.command import CommandParser, run_command, say_done
 
 DESCRIPTION = """\
@@ -35,7 +35,7 @@ def work(args: Namespace) -> None:
     say_done(
         args.data,
         command_line("verify", data=args.data),
-        remark=f"{len(removal.keys)} samples are gone, {removal.manifest.samples} are left",
+        remark=f"{counted(len(removal.keys), 'sample')} removed, {removal.manifest.samples:,} left",
         removed=len(removal.keys),
         samples=removal.manifest.samples,
     )

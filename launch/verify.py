@@ -4,7 +4,7 @@ import sys
 
 from jsonargparse import Namespace
 
-from dinogen.advice import command_line
+from dinogen.advice import command_line, counted
 from dinogen.errors import DinogenError
 from launch.command import CommandParser, run_command, say_done
 
@@ -33,13 +33,13 @@ def work(args: Namespace) -> None:
     for problem in problems:
         print(problem)
     if problems:
-        raise DinogenError(f"{args.data}: {len(problems)} things are wrong; restore these shards or pack again")
+        raise DinogenError(f"{args.data}: {counted(len(problems), 'problem')}; restore these shards or pack again")
     manifest = open_folder(args.data).manifest()
     say_done(
         args.data,
         command_line("inspect", data=args.data, output="inspect.png"),
         did="Verified",
-        remark=f"{manifest.samples} samples in {len(manifest.shards)} shards are whole",
+        remark=f"{counted(manifest.samples, 'sample')} in {counted(len(manifest.shards), 'shard')}, all whole",
         samples=manifest.samples,
         shards=len(manifest.shards),
     )

@@ -52,7 +52,7 @@ def keys_in(data: Path) -> list[str]:
 def test_whole_shards_pass(data: Path, capsys):
     assert verify_folder(data) == []
     assert verify.main(["--data", str(data)]) == 0
-    assert "24 samples in 4 shards are whole" in capsys.readouterr().out
+    assert "24 samples in 4 shards, all whole" in capsys.readouterr().out
 
 
 def forge(data: Path, change) -> str:
@@ -123,7 +123,7 @@ def test_everything_wrong_gets_its_line_and_the_exit_code_says_so(data: Path, ca
     streams = capsys.readouterr()
     for number, what in ((0, "0 bytes"), (1, "sha256"), (2, "cannot be read"), (9, "not in the manifest")):
         assert sum(f"shard-00000{number}.tar: " in line and what in line for line in streams.out.splitlines()) == 1
-    assert "4 things are wrong" in streams.err
+    assert "4 problems; restore" in streams.err
 
 
 def test_a_key_in_two_shards_is_found(data: Path):

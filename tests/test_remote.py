@@ -322,14 +322,14 @@ def test_verify_reads_an_address_anew_and_leaves_the_cache_alone(
         read(make_loader(address, data))  # from now on the cache has them all
         before = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
         assert verify.main(["--data", address]) == 0
-        assert f"Verified {address}: 30 samples in 3 shards are whole." in capsys.readouterr().out
+        assert f"Verified {address}: 30 samples in 3 shards, all whole." in capsys.readouterr().out
         if kind == "web":
             (copy / "shard-000001.tar").write_bytes(b"damaged")
             (copy / "shard-000002.tar").unlink()
             assert verify.main(["--data", address]) == 1
             streams = capsys.readouterr()
             lines = streams.out.splitlines()
-            assert len(lines) == 2 and "2 things are wrong" in streams.err
+            assert len(lines) == 2 and "2 problems; restore" in streams.err
             assert lines[0].startswith(f"{address}/shard-000001.tar: ")
             assert lines[1] == f"{address}/shard-000002.tar: is not there"
     assert {path.name: path.stat().st_mtime_ns for path in cache.iterdir()} == before
