@@ -53,7 +53,7 @@ class Lines(tqdm):
             return
         self.shown_at = self.n
         self.mininterval = min(SECONDS[1], max(SECONDS[0], self.format_dict["elapsed"] / 20))
-        print(" ".join(str(self).split()), file=sys.stderr, flush=True)
+        print(" ".join(str(self).replace("/ ", "/").split()), file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Write the last line."""
@@ -64,10 +64,9 @@ class Lines(tqdm):
 
 def progress_bar(total: int | None = None, desc: str = "", unit: str = "img", **options) -> tqdm:
     """A bar to `update()` by hand; on a terminal it is redrawn, elsewhere it writes lines."""
-    options |= {"total": total, "desc": desc, "unit": f" {unit}"}
     if sys.stderr.isatty() and not _quiet:
-        return tqdm(mininterval=0.2, dynamic_ncols=True, **options)
-    return Lines(**options)
+        return tqdm(total=total, desc=desc, unit=unit, mininterval=0.2, dynamic_ncols=True, **options)
+    return Lines(total=total, desc=desc, unit=f" {unit}", **options)
 
 
 def progress(items: Iterable[Item], total: int | None = None, desc: str = "", unit: str = "img") -> Iterator[Item]:

@@ -39,14 +39,16 @@ def build_parser() -> CommandParser:
         default=["small"],
         help="teachers to measure: small, base, large, giant (random weights), tiny, or the folder of a saved one",
     )
-    add("--resolutions", type=PositiveInt, nargs="+", default=[64, 256], help="sides of the generated images")
+    add(
+        "--resolutions", type=PositiveInt, nargs="+", default=[64, 256], help="sides of the generated images, in pixels"
+    )
     add(
         "--precisions",
         type=str,
         nargs="+",
         choices=["bf16", "fp16", "no"],
         default=["bf16"],
-        help="what accelerate computes in; no: fp32",
+        help="number formats to measure; no is fp32",
     )
     add(
         "--also",
@@ -55,9 +57,9 @@ def build_parser() -> CommandParser:
         metavar="FLAGS",
         help="measure everything a second time with these flags of dinogen train",
     )
-    add("--batch-size", type=PositiveInt, default=64, help="generated images a step")
-    add("--real-batch-size", type=PositiveInt, default=256, help="real images a step")
-    add("--steps", type=PositiveInt, default=500, help="steps to measure, after a few to warm up")
+    add("--batch-size", type=PositiveInt, default=64, help="number of generated images a step")
+    add("--real-batch-size", type=PositiveInt, default=256, help="number of real images a step")
+    add("--steps", type=PositiveInt, default=500, help="number of steps to measure, after a few to warm up")
     add("--preset", type=Path, default=Path("faces256"), help="preset or file with the run's other keys")
     add(
         "--crops",

@@ -26,12 +26,14 @@ VERBS = {
     "completion": "print a script for bash or zsh: Tab completes verbs, flags and presets",
     "demo": "photos to faces in a few minutes, on synthetic portraits or your photos",
 }
+EXIT_CODES = "0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C, 143 stopped by SIGTERM"
 
 
 def usage() -> str:
     lines = [f"dinogen {dinogen.__version__}: {dinogen.__doc__}", "", "usage: dinogen VERB [flags]", ""]
     lines += [f"  {verb:<12} {what}" for verb, what in VERBS.items()]
-    return "\n".join([*lines, "", "Each verb explains itself: dinogen help VERB"])
+    lines += ["", "Each verb explains itself: dinogen help VERB", f"Exit codes: {EXIT_CODES}"]
+    return "\n".join(lines)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -14,12 +14,11 @@ from typing import TextIO
 
 from jsonargparse import ArgumentError, Namespace
 
-from dinogen.advice import command_line, sibling
 from dinogen.errors import DinogenError, Stopped
 from dinogen.progress import be_quiet
 from launch.flags import CommandParser
 
-__all__ = ["CommandParser", "command_line", "flush", "run_command", "say_done", "sibling"]
+__all__ = ["CommandParser", "flush", "run_command", "say_done"]
 
 READER_LEFT = 128 + signal.SIGPIPE  # as a shell says of a command whose reader has gone
 SIGNAL_CAME = 128 + signal.SIGTERM
@@ -93,7 +92,7 @@ def say_done(
 
     Args:
         written: a path, or some words that name paths.
-        next_command: what to run next, see `command_line`, or to do.
+        next_command: what to run next, see `dinogen.advice`, or to do.
         remark: more about what was written.
         did: what was done to it.
         figures: numbers for the JSON object.

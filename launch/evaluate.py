@@ -7,6 +7,7 @@ from jsonargparse import Namespace
 
 from dinogen.advice import to_open
 from launch.command import CommandParser, run_command, say_done
+from launch.drawing import A_GENERATOR
 from launch.judging import add_terms, make_terms
 
 
@@ -18,12 +19,7 @@ def build_parser() -> CommandParser:
         "stands beside that of other real images. Do not believe one figure alone: one perfect "
         "face drawn a thousand times has a face_rate of 1 and a diversity of 0.",
     )
-    parser.add_argument(
-        "--model",
-        type=str,
-        required=True,
-        help="generator to judge: a run (its newest snapshot), a snapshot, or a hub id such as owner/name",
-    )
+    parser.add_argument("--model", type=str, required=True, help=f"generator to judge: {A_GENERATOR}")
     parser.add_argument(
         "--output",
         type=Path,

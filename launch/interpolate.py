@@ -4,9 +4,11 @@ import sys
 from pathlib import Path
 
 from jsonargparse import Namespace
-from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, restricted_number_type
+from jsonargparse.typing import restricted_number_type
 
-from launch.command import CommandParser, command_line, run_command, say_done
+from dinogen.advice import command_line
+from launch.command import CommandParser, run_command, say_done
+from launch.drawing import A_GENERATOR, add_drawing
 
 SUFFIXES = (".png", ".gif", ".mp4")
 STRIP_FRAMES = 8
@@ -21,40 +23,24 @@ def build_parser() -> CommandParser:
         "Walk between faces in straight lines from style to style: as a strip (.png) or as a film (.gif, .mp4).",
         "A smooth walk over believable faces says that the generator has learned a space of faces, not a list of them.",
     )
-    parser.add_argument(
-        "--model",
-        type=str,
-        required=True,
-        help="generator to draw with: a run (its newest snapshot), a snapshot, or a hub id such as owner/name",
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--model", type=str, required=True, help=f"generator to draw with: {A_GENERATOR}")
+    add(
         "--output",
         type=Path,
         default=Path("interpolation.png"),
-        help="file to write: .png is a strip with a row for every two faces; .gif and .mp4 are films through all faces and "
-        "back to the first, of which the .gif is smaller, coarser and 2 to 4 times as many bytes",
+        help="file to write. .png: a strip with a row for every two faces. .gif or .mp4: a film through all faces and "
+        "back to the first. A .gif is smaller, coarser, and 2 to 4 times as many bytes",
     )
-    parser.add_argument("--faces", type=AtLeastTwo, default=6, help="number of faces to walk between")
-    parser.add_argument(
+    add("--faces", type=AtLeastTwo, default=6, help="number of faces to walk between")
+    add(
         "--frames",
         type=AtLeastTwo,
         default=None,
-        help=f"number of images in a row of a strip (default {STRIP_FRAMES}), "
-        f"or of frames in the film (default {FILM_FRAMES_A_FACE} a face)",
+        help=f"number of images in a row of a strip (default: {STRIP_FRAMES}), or of frames in the film (default: "
+        f"{FILM_FRAMES_A_FACE} for each face)",
     )
-    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="seed of the faces, as in dinogen sample")
-    parser.add_argument(
-        "--truncation-psi",
-        type=NonNegativeFloat,
-        default=1.0,
-        help="variety: 1 keeps all of it, below 1 faces are safer and more alike, 0 is the average face",
-    )
-    parser.add_argument(
-        "--device",
-        type=str,
-        default="auto",
-        help="device to draw on: auto takes a GPU where there is one; or cpu, cuda",
-    )
+    add_drawing(parser)
     return parser
 
 

@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
-from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
+from jsonargparse.typing import PositiveInt
 
 from launch.command import CommandParser
+from launch.drawing import add_drawing
 
 if TYPE_CHECKING:
     from dinogen.evaluate.model import Terms
@@ -26,13 +27,7 @@ def add_terms(parser: CommandParser) -> None:
         default=300,
         help="number of samples to draw; below 100, distances are mostly chance",
     )
-    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="seed of the samples, as in dinogen sample")
-    parser.add_argument(
-        "--truncation-psi",
-        type=NonNegativeFloat,
-        default=1.0,
-        help="variety of the samples: 1 keeps all of it, below 1 they are safer and more alike, 0 is the average face",
-    )
+    add_drawing(parser)
     parser.add_argument(
         "--inception",
         type=str,
@@ -51,12 +46,6 @@ def add_terms(parser: CommandParser) -> None:
         type=str,
         default="auto",
         help="teacher whose view is reported as the training signal: auto takes that of the shards; none leaves it out",
-    )
-    parser.add_argument(
-        "--device",
-        type=str,
-        default="auto",
-        help="device to compute on: auto takes a GPU where there is one; or cpu, cuda",
     )
 
 

@@ -4,9 +4,11 @@ import sys
 from pathlib import Path
 
 from jsonargparse import Namespace
-from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
+from jsonargparse.typing import PositiveInt
 
-from launch.command import CommandParser, command_line, run_command, say_done
+from dinogen.advice import command_line
+from launch.command import CommandParser, run_command, say_done
+from launch.drawing import A_GENERATOR, add_drawing
 
 GRID_IMAGES = 100
 
@@ -18,32 +20,16 @@ def build_parser() -> CommandParser:
         "Sample number i depends on --seed and i alone: drawing more of them later does not change the first ones. "
         "seed0007-000012.png is sample 12 of seed 7; model, seed and truncation are kept in the file.",
     )
-    parser.add_argument(
-        "--model",
-        type=str,
-        required=True,
-        help="generator to draw with: a run (its newest snapshot), a snapshot, or a hub id such as owner/name",
-    )
-    parser.add_argument("--count", type=PositiveInt, default=64, help="number of faces to draw")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--model", type=str, required=True, help=f"generator to draw with: {A_GENERATOR}")
+    add("--count", type=PositiveInt, default=64, help="number of faces to draw")
+    add(
         "--output",
         type=Path,
         default=Path("samples"),
-        help=f"folder to write seed0000-000000.png … and grid.png (the first {GRID_IMAGES}) into",
+        help=f"folder for the faces and grid.png of the first {GRID_IMAGES}",
     )
-    parser.add_argument("--seed", type=NonNegativeInt, default=0, help="seed of the faces: another one, other faces")
-    parser.add_argument(
-        "--truncation-psi",
-        type=NonNegativeFloat,
-        default=1.0,
-        help="variety: 1 keeps all of it, below 1 faces are safer and more alike, 0 is the average face",
-    )
-    parser.add_argument(
-        "--device",
-        type=str,
-        default="auto",
-        help="device to draw on: auto takes a GPU where there is one; or cpu, cuda",
-    )
+    add_drawing(parser)
     return parser
 
 

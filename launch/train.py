@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 
-from launch.command import CommandParser, command_line, run_command, say_done
+from dinogen.advice import command_line
+from launch.command import CommandParser, run_command, say_done
 
 if TYPE_CHECKING:
     from dinogen.config import RunConfig

@@ -14,11 +14,12 @@ import pytest
 import yaml
 from accelerate.commands.config.config_args import load_config_from_file
 
+from dinogen.advice import command_line
 from dinogen.errors import DinogenError, Stopped, UsageError  # noqa: F401 (some in ENDINGS only)
 from dinogen.progress import note, progress
 from launch import pack
 from launch.cli import VERBS, main
-from launch.command import CommandParser, command_line, run_command, say_done
+from launch.command import CommandParser, run_command, say_done
 from launch.train import build_parser, make_config
 
 ROOT = Path(__file__).parent.parent
@@ -103,7 +104,10 @@ def test_help_of_a_verb_has_two_spellings(capsys):
             main(words)
         texts.append(capsys.readouterr().out)
     assert texts[0] == texts[1] and texts[0].startswith("usage: dinogen crop --input INPUT --output OUTPUT [flags]")
-    assert main(["help"]) == 0 and "dinogen help VERB" in capsys.readouterr().out
+    assert (
+        main(["help"]) == 0
+        and "dinogen help VERB\nExit codes: 0 done, 1 failed, 2 wrong usage, 130" in capsys.readouterr().out
+    )
     assert main(["help", "corp"]) == 2 and "did you mean 'crop'?" in capsys.readouterr().err
 
 
