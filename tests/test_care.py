@@ -182,7 +182,7 @@ def test_removing_twice_and_a_whole_shard(data: Path):
     remove_samples(data, keys=first[2:])
     assert [shard.name for shard in read_manifest(data).shards] == [f"shard-00000{n}.tar" for n in (1, 2, 3)]
     assert len(list(data.glob("*.tar"))) == 3
-    ShardLoader(data, read_manifest(data).spec, seed=0)
+    ShardLoader(data, seed=0)
 
 
 def test_what_is_not_there_is_an_error_and_nothing_changes(data: Path, capsys):

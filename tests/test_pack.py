@@ -126,7 +126,7 @@ def test_mirrored_samples_hold_what_the_teacher_sees_in_the_mirror(crops: Path, 
     assert [shard.samples for shard in read_manifest(tmp_path).shards] == [25, 25, 10]
     both = sorted(path.stem + mark for path in crops.glob("*.jpg") for mark in ("", "-m"))
     assert keys(tmp_path) == both
-    loader = ShardLoader(tmp_path, read_manifest(tmp_path).spec, seed=0)
+    loader = ShardLoader(tmp_path, seed=0)
     batch = next(loader.batches(2 * COUNT, image_resolution=256))
     row = {key: i for i, key in enumerate(batch.keys)}
     plain = [row[key] for key in both if not key.endswith("-m")]
@@ -140,7 +140,7 @@ def test_mirrored_samples_hold_what_the_teacher_sees_in_the_mirror(crops: Path, 
 
 
 def pyramids(folder: Path) -> dict[str, torch.Tensor]:
-    loader = ShardLoader(folder, read_manifest(folder).spec, seed=0)
+    loader = ShardLoader(folder, seed=0)
     return next(loader.batches(COUNT, image_resolution=None)).pyramid
 
 

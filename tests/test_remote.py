@@ -47,7 +47,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def make_loader(address: Path | str, data: Path, **options) -> ShardLoader:
-    return ShardLoader(address, read_manifest(data).spec, seed=0, **options)
+    return ShardLoader(address, seed=0, **options)
 
 
 def read(loader: ShardLoader, batches: int = 4) -> list[tuple[list[str], torch.Tensor, torch.Tensor]]:

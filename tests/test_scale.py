@@ -13,7 +13,6 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from dinogen.data.loader import ShardLoader
-from dinogen.teachers import make_teacher
 from helpers.crop_folder import make_crops
 from shards.crop import crop_folder
 from shards.pack import pack_folder
@@ -56,15 +55,14 @@ def test_shards_are_read_several_times_as_fast_as_a_file_a_picture(tmp_path: Pat
     design wants 5. Each turn opens the shards anew, so their sha256 is in it."""
     make_crops(tmp_path / "crops", 2_000)
     pack_folder(tmp_path / "crops", tmp_path / "shards")
-    spec = make_teacher("tiny").spec
     (tmp_path / "files").mkdir()
-    for batch in islice(ShardLoader(tmp_path / "shards", spec, seed=0).batches(100, None), 20):
+    for batch in islice(ShardLoader(tmp_path / "shards", seed=0).batches(100, None), 20):
         for row, key in enumerate(batch.keys):
             sample = {name: maps[row].clone() for name, maps in batch.pyramid.items()}
             torch.save(sample, tmp_path / "files" / f"{key}.pt")
 
     def by_shards() -> int:
-        batches = ShardLoader(tmp_path / "shards", spec, seed=0, workers=1).batches(50, None)
+        batches = ShardLoader(tmp_path / "shards", seed=0, workers=1).batches(50, None)
         with closing(batches):
             return sum(len(batch.pyramid["cls"]) for batch in islice(batches, 40))
 
@@ -95,7 +93,7 @@ def test_twenty_thousand_samples_are_packed_in_linear_time_and_read_in_constant_
         pack_folder(tmp_path / f"crops-{count}", tmp_path / str(count))
         seconds[count] = time.perf_counter() - began
 
-    loader = ShardLoader(tmp_path / str(counts[-1]), make_teacher("tiny").spec, seed=0, workers=0)
+    loader = ShardLoader(tmp_path / str(counts[-1]), seed=0, workers=0)
     memory, read = [], 0
     process = psutil.Process()
     for batch in loader.batches(100, image_resolution=None):

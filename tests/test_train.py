@@ -17,8 +17,11 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dinogen.networks import Generator
+from helpers.crop_folder import make_crops
 from helpers.training import complaint, flags, newest
 from launch.train import main
+from shards.options import PackOptions
+from shards.pack import pack_folder
 
 ROOT = Path(__file__).parent.parent
 
@@ -256,6 +259,13 @@ def test_a_folder_without_shards_is_named(tmp_path, capsys):
 def test_another_generator_in_the_same_run_is_refused(run, shards32, capsys):
     line = complaint(capsys, flags(shards32, run, "--generator.channel_max=8"), 1)
     assert "generator.channel_max 16, now it is 8" in line
+
+
+def test_another_teachers_shards_in_the_same_run_are_refused(run, tmp_path, capsys):
+    make_crops(tmp_path / "crops", 16)
+    pack_folder(tmp_path / "crops", tmp_path / "shards", PackOptions(levels=[1, 8]))
+    line = complaint(capsys, flags(tmp_path / "shards", run), 1)
+    assert "was started with another teacher (other levels); give the old --data" in line
 
 
 def test_a_damaged_checkpoint_is_named(run, shards32, tmp_path, capsys):

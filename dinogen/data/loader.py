@@ -10,13 +10,12 @@ from torch import Tensor
 
 from dinogen.data.ahead import in_thread, read_ahead
 from dinogen.data.check import Verify
-from dinogen.data.folder import LocalFolder, RemoteFolder, open_folder
+from dinogen.data.folder import open_folder
 from dinogen.data.image import check_resolution
 from dinogen.data.order import LoaderState, SampleOrder
 from dinogen.data.schema import CROP_SIZE, DEFAULT_SPLIT
 from dinogen.data.store import MAX_BAD_FRACTION, Batch, SampleStore
 from dinogen.errors import DinogenError, UsageError
-from dinogen.pyramid import PyramidSpec
 
 __all__ = ["Batch", "LoaderState", "ShardLoader", "load_crops"]
 
@@ -44,13 +43,12 @@ class ShardLoader:
         max_bad_fraction: share of the split that may turn out damaged before reading is given up.
 
     Raises:
-        DinogenError: no manifest, another teacher's pyramids, or no samples of this split.
+        DinogenError: no manifest, or no samples of this split.
     """
 
     def __init__(
         self,
         data: Path | str,
-        spec: PyramidSpec,
         *,
         seed: int,
         rank: int = 0,
@@ -64,8 +62,6 @@ class ShardLoader:
     ):
         self.data = open_folder(data)
         manifest = self.data.manifest()
-        check_spec(self.data, manifest.spec, spec)
-        self.spec = manifest.spec
         self.state = state
         self._rank, self._world_size = rank, world_size
         self._workers = workers
@@ -125,23 +121,6 @@ class ShardLoader:
                 f"{self.data}: {len(self)} samples are too few for a batch of {batch_size}; pack more crops or make "
                 f"the batch smaller"
             )
-
-
-def check_spec(data: LocalFolder | RemoteFolder, packed: PyramidSpec, wanted: PyramidSpec) -> None:
-    """Refuse to train on what another teacher saw.
-
-    Raises:
-        DinogenError: the fingerprints differ; says in what, and what to do.
-    """
-    if packed.fingerprint == wanted.fingerprint:
-        return
-    left, right = packed.to_dict(), wanted.to_dict()
-    differing = ", ".join(key for key in left if left[key] != right[key])
-    raise DinogenError(
-        f"{data}: packed with {packed.describe()}, but this run wants {wanted.describe()} "
-        f"(they differ in {differing}); pack the crops again with the run's teacher, or set the config's teacher keys "
-        "to the data's"
-    )
 
 
 def load_crops(

@@ -1,6 +1,7 @@
 """The layout of a run's folder, and the notes that make a run repeatable.
 
 RUN/config.yaml          the merged config
+RUN/teacher.json         the spec of the teacher that it was started with
 RUN/environment.json     versions, devices, git state, one entry a launch
 RUN/checkpoints/nimg…/   everything to go on from; the last `saving.keep_checkpoints` are kept
 RUN/snapshots/kimg…/     the averaged generator, for users
@@ -21,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import accelerate
 import torch
@@ -33,6 +35,8 @@ from dinogen.config import RunConfig
 from dinogen.distributed import from_first_rank
 from dinogen.errors import DinogenError
 from dinogen.files import make_output_folder, plain_write_errors, remove_leftovers, write_bytes, write_json
+from dinogen.pyramid import PyramidSpec
+from dinogen.tensor_files import read_json
 
 
 class RunFolder:
@@ -41,6 +45,7 @@ class RunFolder:
     def __init__(self, root: Path):
         self.root = root
         self.config = root / "config.yaml"
+        self.teacher = root / "teacher.json"
         self.environment = root / "environment.json"
         self.checkpoints = root / "checkpoints"
         self.snapshots = root / "snapshots"
@@ -51,13 +56,13 @@ class RunFolder:
         self.lock = FileLock(root / ".lock", timeout=0)  # the system opens it when a process dies
 
     @contextmanager
-    def in_use(self, config: RunConfig, devices: dict, device: torch.device) -> Iterator[None]:
+    def in_use(self, config: RunConfig, spec: PyramidSpec, devices: dict, device: torch.device) -> Iterator[None]:
         """Prepare the folder, and keep other trainers out of it while entered. Call on all ranks.
 
         Raises:
             DinogenError: another trainer writes here, or this one cannot.
         """
-        from_first_rank(lambda: self.prepare(config, devices), device)
+        from_first_rank(lambda: self.prepare(config, spec, devices), device)
         try:
             yield
         finally:
@@ -84,8 +89,8 @@ class RunFolder:
                 f"{self.root}: {who} is training here; wait until it ends, stop it, or choose another --output"
             ) from error
 
-    def prepare(self, config: RunConfig, devices: dict) -> None:
-        """Create the folder and lock it, clear away what killed launches left half-written, and write down the config
+    def prepare(self, config: RunConfig, spec: PyramidSpec, devices: dict) -> None:
+        """Create the folder and lock it, clear away what killed launches left, and write down the config, the teacher
         and where this launch runs. Call on the first rank.
         """
         make_output_folder(self.root)
@@ -93,6 +98,7 @@ class RunFolder:
         self.clear_leftovers()
         text = yaml.safe_dump(plain(asdict(config)), sort_keys=False, allow_unicode=True)
         write_bytes(self.config, text.encode())
+        write_json(self.teacher, spec.to_dict())
         launches = json.loads(self.environment.read_text()) if self.environment.exists() else []
         write_json(self.environment, [*launches, describe_environment() | devices])
 
@@ -117,8 +123,24 @@ class RunFolder:
                     "give the old value, or another --output to start anew"
                 )
 
+    def check_same_teacher(self, data: str, packed: PyramidSpec) -> None:
+        """Refuse to go on with shards that another teacher packed than those that the run was started with.
 
-def plain(value: object) -> object:
+        Raises:
+            DinogenError: says in what they differ, and what to do.
+        """
+        if not self.teacher.exists():
+            return
+        before = read_json(self.teacher)
+        now = {key: value for key, value in plain(packed.to_dict()).items() if key != "teacher"}
+        if differing := ", ".join(key for key, value in now.items() if before.get(key) != value):
+            raise DinogenError(
+                f"{data}: packed with {packed.describe()}, but {self.root} was started with another teacher "
+                f"(other {differing}); give the old --data, or another --output to start anew"
+            )
+
+
+def plain(value: Any) -> Any:
     """Tuples as lists, for YAML."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}

@@ -67,6 +67,7 @@ class Trainer:
         self.folder = RunFolder(Path(config.output))
         from_first_rank(self.folder.check_free, self.device)
         self.folder.check_same_generator(config)
+        self.folder.check_same_teacher(config.data, manifest.spec)
 
         self.teacher = build_teacher(config, manifest, self.accelerator)
         network, optimizer = build_generator(config, self.device)
@@ -91,7 +92,6 @@ class Trainer:
         loader_state = self.resume() or LoaderState(0, 0)
         self.loader = ShardLoader(
             Path(config.data),
-            self.teacher.spec,
             seed=config.seed,
             rank=self.rank,
             world_size=self.world_size,
@@ -137,7 +137,7 @@ class Trainer:
         if self.complete:
             return self.snapshot
         ended = self.finished
-        in_use = self.folder.in_use(self.config, self.describe_devices(), self.device)
+        in_use = self.folder.in_use(self.config, self.teacher.spec, self.describe_devices(), self.device)
         with in_use, self.stop, self.watchdog, self.make_monitor() as monitor:
             while not ended:
                 for batches, stage in self.one_stage():
