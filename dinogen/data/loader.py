@@ -31,7 +31,6 @@ class ShardLoader:
 
     Args:
         data: folder of shards with its manifest, or its address (s3://…, hf://…, https://…).
-        spec: the spec that the run was configured with; the data's must equal it.
         seed: decides the order, together with the epoch.
         rank: number of this process.
         world_size: number of processes.
