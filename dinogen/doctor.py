@@ -17,10 +17,9 @@ from typing import Literal
 import psutil
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from packaging.requirements import Requirement
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
 
-from dinogen.config import TeacherConfig
 from dinogen.data.folder import LocalFolder, check_file, open_folder
 from dinogen.errors import DinogenError
 from dinogen.files import make_output_folder, plain_write_errors
@@ -122,7 +121,7 @@ def examine_collectives(timeout: timedelta = COLLECTIVE_TIMEOUT) -> Iterator[Fin
             with tempfile.TemporaryDirectory() as folder:
                 run_within(2 * timeout, add_across_ranks, (backend, f"{folder}/store", timeout))
             yield Finding("ok", f"{backend}: two processes on {socket.gethostname()} agree")
-        except (mp.ProcessRaisedException, mp.ProcessExitedException, TimeoutError) as error:
+        except (ProcessRaisedException, ProcessExitedException, TimeoutError) as error:
             reason = str(error).strip().splitlines()[-1]
             remedy = f"name the network device: {backend.upper()}_SOCKET_IFNAME=lo or eth0"
             if backend == "nccl":
@@ -136,7 +135,8 @@ def run_within(limit: timedelta, work: Callable, arguments: tuple) -> None:
     Raises:
         TimeoutError: they were not done within `limit`, and were killed: a broken network does not always time out.
     """
-    processes = mp.spawn(work, arguments, nprocs=2, join=False)
+    processes = spawn(work, arguments, nprocs=2, join=False)
+    assert processes is not None  # as it was not joined
     deadline = time.monotonic() + limit.total_seconds()
     while not processes.join(timeout=1):
         if time.monotonic() > deadline:
@@ -197,8 +197,13 @@ def write_and_sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def examine_data(data: str, teacher: TeacherConfig | None) -> Iterator[Finding]:
-    """Whether the shards are all there, and their teacher at hand. Contents are left to `dinogen verify`."""
+def examine_data(data: str, teacher: str | None = None) -> Iterator[Finding]:
+    """Whether the shards are all there, and their teacher at hand. Contents are left to `dinogen verify`.
+
+    Args:
+        data: folder or address of the shards.
+        teacher: folder of a local copy of their teacher; None looks where `dinogen pack` found it.
+    """
     from dinogen.teachers import teacher_of  # takes seconds to import, which the processes above do not need
 
     try:
@@ -209,9 +214,8 @@ def examine_data(data: str, teacher: TeacherConfig | None) -> Iterator[Finding]:
         if isinstance(folder, LocalFolder):
             for record in manifest.shards:
                 check_file(folder.path / record.name, record, "size")
-        if teacher is not None:
-            spec = teacher_of(manifest.spec, teacher.path).spec
-            yield Finding("ok", f"{data}: its teacher is at hand ({spec.fingerprint})")
+        spec = teacher_of(manifest.spec, teacher, "--teacher").spec
+        yield Finding("ok", f"{data}: its teacher is at hand ({spec.fingerprint})")
     except DinogenError as error:
         text, _, remedy = str(error).partition("; ")
         yield Finding("fix", text, remedy or "give the folder that dinogen pack wrote")

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 
-from dinogen.config import TeacherConfig
 from dinogen.doctor import (
     Finding,
     add_across_ranks,
@@ -277,13 +276,11 @@ def test_the_batch_script_is_sound():
 
 
 def test_the_doctor_finds_a_sound_machine_fit(shards32, tmp_path, capsys):
-    (tmp_path / "run.yaml").write_text("teacher:\n  name: tiny\n")
-    flags = ["--output", str(tmp_path / "runs"), "--data", str(shards32), "--preset", str(tmp_path / "run.yaml")]
-    assert doctor.main(flags) == 0
+    assert doctor.main(["--output", str(tmp_path / "runs"), "--data", str(shards32)]) == 0
     out = capsys.readouterr().out
     for expected in (
         "ok   Python 3", "ok   torch ", "CPU cores", "gloo: two processes", "MB a second", "48 samples in 3 shards",
-        "packed with the config's teacher",
+        "its teacher is at hand",
     ):  # fmt: skip
         assert expected in out
     assert list((tmp_path / "runs").iterdir()) == [], "nothing was left behind"
@@ -293,16 +290,16 @@ def findings(found: Iterable[Finding]) -> list[str]:
     return [str(finding) for finding in found if finding.verdict == "fix"]
 
 
-def test_the_doctor_names_shards_of_another_teacher(shards32):
-    (line,) = findings(examine_data(str(shards32), TeacherConfig(name="tiny", input_size=64)))
-    assert "input_size" in line and "→ pack the crops again with the run's teacher" in line
+def test_the_doctor_names_a_teacher_that_is_not_there(shards32, tmp_path):
+    (line,) = findings(examine_data(str(shards32), str(tmp_path / "none")))
+    assert str(tmp_path / "none") in line and "→ pass --teacher DIR" in line
 
 
 def test_the_doctor_names_a_shard_that_is_cut_off(shards32, tmp_path):
     shutil.copytree(shards32, tmp_path / "shards")
     shard = sorted((tmp_path / "shards").glob("*.tar"))[1]
     shard.write_bytes(shard.read_bytes()[:-100])
-    (line,) = findings(examine_data(str(tmp_path / "shards"), None))
+    (line,) = findings(examine_data(str(tmp_path / "shards")))
     assert str(shard) in line and "→ restore it" in line
 
 
@@ -334,11 +331,6 @@ def test_processes_that_never_meet_are_ended(tmp_path):
 def test_the_doctor_ends_with_1_when_something_is_to_be_fixed(tmp_path, capsys):
     assert doctor.main(["--output", str(tmp_path), "--data", str(tmp_path)]) == 1
     assert "1 to fix" in capsys.readouterr().err
-
-
-def test_a_preset_without_shards_to_compare_is_refused(capsys):
-    assert doctor.main(["--preset", "faces32"]) == 2
-    assert "give --data too" in capsys.readouterr().err
 
 
 # ---- the environment
