@@ -17,8 +17,7 @@ from accelerate.tracking import GeneralTracker
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from dinogen.schedule import Stage
-from dinogen.train.monitor import verdict
+from dinogen.train.monitor import Monitor
 from dinogen.train.preview import captioned
 from dinogen.train.stopping import StopRequest
 from dinogen.train.trackers import StatsFile, Trackers
@@ -168,9 +167,9 @@ def test_a_tracker_that_cannot_serve_is_one_line(shards32, tmp_path, capsys, nam
 
 def test_the_last_line_says_what_ended_the_run(shards32, tmp_path, capsys):
     assert main(small(shards32, tmp_path / "run", "--schedule.total_kimg=1e6", "--machine.max_minutes=0.01")) == 0
-    verdict, last = capsys.readouterr().out.strip().splitlines()[-2:]
+    impression, last = capsys.readouterr().out.strip().splitlines()[-2:]
     assert "stopped after 0.01 minutes (machine.max_minutes) at" in last and "of 1e+06 kimg" in last
-    assert "real faces have 1" in verdict
+    assert "real images have 1" in impression
     assert last.split(": ", 1)[1].split(". Next")[0] in (tmp_path / "run" / "log.txt").read_text()
 
 
@@ -184,10 +183,15 @@ def test_a_finished_run_says_so_and_writes_nothing(run, shards32, capsys):
     assert contents(run) == before
 
 
-def test_under_a_time_limit_the_bar_ends_when_the_time_does(shards32, tmp_path):
+@pytest.fixture(scope="module")
+def monitor(shards32, tmp_path_factory) -> Monitor:
+    """Of a run that has not begun."""
     parser = build_parser()
-    arguments = small(shards32, tmp_path / "run", "--schedule.total_kimg=1", "--machine.max_minutes=10")
-    monitor = Trainer(make_config(parser, parser.parse_args(arguments))).make_monitor()
+    arguments = small(shards32, tmp_path_factory.mktemp("runs") / "run", "--schedule.total_kimg=1")
+    return Trainer(make_config(parser, parser.parse_args(arguments))).make_monitor()
+
+
+def test_under_a_time_limit_the_bar_ends_when_the_time_does(monitor):
     monitor.cur_nimg = 100
     for minutes, horizon in ((0, 1000), (0.5, 1000), (5, 200), (9, 111), (10.1, 100)):
         monitor.stop = StopRequest(10)
@@ -196,16 +200,25 @@ def test_under_a_time_limit_the_bar_ends_when_the_time_does(shards32, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("latest", "resolution", "said"),
+    ("latest", "cur_nimg", "said"),
     [
-        ({"spread": 0.9, "diversity": 0.1}, 32, "Collapsed, or hardly trained: the generated images are nearly alike"),
-        ({"spread": 0.9, "diversity": 0.8}, 16, "Still growing: 16 of 32 pixels"),
-        ({"spread": 0.9, "diversity": 0.8, "face_rate": 0.97}, 32, "A detector finds a face in 97% of them."),
-        ({}, 32, "dinogen evaluate says how good they are"),
+        ({"spread": 0.9, "diversity": 0.1}, 100, "Collapsed, or hardly trained: the samples are nearly all alike"),
+        ({"spread": 0.9, "diversity": 0.8}, 0, "Still growing: the samples differ (spread 0.90, diversity 0.80"),
+        ({"spread": 0.9, "diversity": 0.8}, 100, "Not judged: the samples differ"),
     ],
 )
-def test_a_run_ends_with_a_verdict(latest, resolution, said):
-    assert said in verdict(latest, Stage(resolution, 1.0), 32)
+def test_a_run_that_nobody_judged_ends_with_an_impression(monitor, capsys, latest, cur_nimg, said):
+    monitor.cur_nimg, monitor.latest, monitor.judged = cur_nimg, latest, ""
+    monitor.conclude("finished")
+    assert said in capsys.readouterr().out
+
+
+def test_a_run_that_judges_itself_ends_with_the_judges_verdict(monitor, capsys):
+    figures = {"face_rate": 0.02, "diversity_pixels": 0.9, "diversity_features": 0.9}
+    judged = {f"metrics/{name}": value for name, value in figures.items()}
+    monitor.log_judgement(judged | {f"metrics_real/{name}": 0.99 for name in figures}, 200)
+    monitor.conclude("finished")
+    assert capsys.readouterr().out.startswith("Still learning: not faces yet.")
 
 
 # one trainer a folder, and a terminal that is closed

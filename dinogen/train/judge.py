@@ -49,6 +49,11 @@ class RunJudge:
         self.share = max(1, n // world_size())
         self.reals: dict[int, tuple[ImageSet, ImageSet]] = {}
 
+    @property
+    def count(self) -> int:
+        """Samples judged each time, all ranks together."""
+        return self.share * world_size()
+
     def measure(self, generator: Generator, stage: Stage) -> dict[str, float]:
         """Scalars for TensorBoard.
 
@@ -75,7 +80,7 @@ class RunJudge:
     def reals_at(self, resolution: int) -> tuple[ImageSet, ImageSet]:
         """The reference, and as many other reals; looked at once for each resolution."""
         if resolution not in self.reals:
-            shares = self.crops[: 2 * self.share * world_size()].split(self.share)
+            shares = self.crops[: 2 * self.count].split(self.share)
             reference, others = (reduce_to(shares[half * world_size() + rank()], resolution) for half in range(2))
             self.reals = {resolution: (self.seen(reference, faces=False), self.seen(others, faces=True))}
         return self.reals[resolution]

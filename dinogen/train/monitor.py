@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dinogen.config import RunConfig
 from dinogen.distributed import from_first_rank
+from dinogen.evaluate.verdict import verdict
 from dinogen.files import make_output_folder
 from dinogen.images import save_png
 from dinogen.networks import Generator
@@ -51,6 +52,7 @@ class Monitor:
         self.sums: dict[str, Tensor | float] = {}
         self.counts: dict[str, int] = {}
         self.latest: dict[str, float] = {}  # of the overview
+        self.judged = ""  # the last judge's verdict
         self.low_diversity_since: int | None = None
         self.logged_at = (time.monotonic(), cur_nimg)
         self.trackers = Trackers()
@@ -122,20 +124,25 @@ class Monitor:
         """One line for the log, and its short form behind the bar."""
         fading = f", fading in {stage.alpha:.0%}" if stage.alpha < 1 else ""
         shown = f"drift {self.latest['drift']:.3f}" if "drift" in self.latest else f"loss {loss:.3f}"
-        ending = f", {max(0.0, self.stop.minutes_left):.1f} min left" if self.stop.max_minutes is not None else ""
-        text = f"{stage.resolution}px{fading}, {shown}{ending}"
+        text = f"{stage.resolution}px{fading}, {shown}"
         self.bar.set_postfix_str(text)
-        speed = f"{self.latest['images_per_second']:.1f} images/s"
         spread = f", spread {self.latest['spread']:.3f}" if "spread" in self.latest else ""
-        LOG.debug(f"{self.cur_nimg / 1000:.3f} kimg: {text}{spread}, {speed}")
+        left = f", {max(0.0, self.stop.minutes_left):.1f} min left" if self.stop.max_minutes is not None else ""
+        speed = self.latest["images_per_second"]
+        LOG.debug(f"{self.cur_nimg / 1000:.3f} kimg: {text}{spread}, {speed:.1f} images/s{left}")
 
-    def log_judgement(self, figures: Mapping[str, float]) -> None:
-        """Write what a judge found, at the present clock reading."""
-        overview = {"face_rate": figures["metrics/face_rate"]} if "metrics/face_rate" in figures else {}
-        self.latest |= overview
-        self.trackers.log(
-            {f"{OVERVIEW}/{name}": value for name, value in overview.items()} | dict(figures), self.cur_nimg
+    def log_judgement(self, figures: Mapping[str, float], count: int) -> None:
+        """Write what a judge found of `count` samples, by its tags, at the present clock."""
+        self.trackers.log({f"{OVERVIEW}/face_rate": figures["metrics/face_rate"], **figures}, self.cur_nimg)
+        found: dict[str, dict] = {}
+        for tag, value in figures.items():
+            group, name = tag.split("/")
+            found.setdefault(group, {})[name] = value
+        counts = {"samples": count, "compared_images_a_set": count}
+        self.judged = " ".join(
+            verdict({**found["metrics"], "real_against_real": found["metrics_real"], "counts": counts})
         )
+        LOG.debug(f"{self.cur_nimg / 1000:.3f} kimg: {self.judged}")
 
     def watch_spread(self, spread: float) -> bool:
         """Raise an alarm when generated features have been far too alike for long: this is how such training fails."""
@@ -162,21 +169,21 @@ class Monitor:
         self.trackers.show({f"{PICTURES}/{name}": picture for name, picture in drawn.pictures().items()}, self.cur_nimg)
 
     def conclude(self, ending: str) -> None:
-        """Say what became of it, and note what ended this launch."""
-        LOG.info(verdict(self.latest, stage_of_run(self.cur_nimg, self.config), self.config.generator.img_resolution))
+        """Say what became of the run, and note what ended this launch."""
+        LOG.info(self.judged or self.impression())
         LOG.debug(f"This launch: {ending}.")
 
-
-def verdict(latest: Mapping[str, float], stage: Stage, img_resolution: int) -> str:
-    """What the figures of the overview mean, in words."""
-    alike = [f"{name} {latest[name]:.2f}" for name in ("spread", "diversity") if name in latest]
-    figures = f"({', '.join(alike)}; real faces have 1)" if alike else ""
-    if any(latest.get(name, 1.0) < ALARM_SPREAD for name in ("spread", "diversity")):
-        return f"Collapsed, or hardly trained: the generated images are nearly alike {figures}."
-    if stage.resolution < img_resolution:
-        return f"Still growing: {stage.resolution} of {img_resolution} pixels; the images differ {figures}."
-    faces = f"A detector finds a face in {latest['face_rate']:.0%} of them." if "face_rate" in latest else ""
-    return f"The generated images differ {figures}. {faces or 'dinogen evaluate says how good they are.'}"
+    def impression(self) -> str:
+        """A verdict from how much the samples differ, where nobody has judged them."""
+        resolution, full = stage_of_run(self.cur_nimg, self.config).resolution, self.config.generator.img_resolution
+        found = {name: self.latest[name] for name in ("spread", "diversity") if name in self.latest}
+        figures = ", ".join(f"{name} {value:.2f}" for name, value in found.items())
+        if min(found.values(), default=1.0) < ALARM_SPREAD:
+            said = "Collapsed, or hardly trained: the samples are nearly all alike"
+        else:
+            said = "Still growing: the samples differ" if resolution < full else "Not judged: the samples differ"
+        size = f"{resolution} of {full} pixels" if resolution < full else f"{full} pixels"
+        return f"{said} ({figures}; real images have 1; {size}). dinogen evaluate says how good they are."
 
 
 def mean_of(means: Mapping[str, float], prefix: str) -> float | None:

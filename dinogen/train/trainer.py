@@ -188,7 +188,7 @@ class Trainer:
     def evaluate(self, monitor: Monitor) -> None:
         """Judge the averaged generator, if the run does so. On all ranks."""
         if self.judge is not None:
-            monitor.log_judgement(self.judge.measure(self.G_ema, self.stage))
+            monitor.log_judgement(self.judge.measure(self.G_ema, self.stage), self.judge.count)
 
     def crossed(self, before: int, kimg: float) -> bool:
         """Whether the clock has just passed a multiple of so many kimg."""
