@@ -84,11 +84,11 @@ def matrix_flops(device: torch.device, dtype: torch.dtype, seconds: float = 1.0)
 
     side = 8192 if device.type == "cuda" else 1024
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    left @ right
+    torch.matmul(left, right)
     began, products = now(device), 0
     while time.perf_counter() - began < seconds:
         for _ in range(10):
-            left @ right
+            torch.matmul(left, right)
         products += 10
         now(device)
     return 2 * side**3 * products / (now(device) - began)

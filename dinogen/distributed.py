@@ -136,7 +136,8 @@ def from_first_rank(read: Callable[[], Any], device: torch.device) -> Any:
         error, shapes = broadcast_object_list([error, shapes])
         if rank() != 0:
             value = recursively_apply(lambda tensor: torch.empty_like(tensor, device="cpu"), shapes)
-        value = recursively_apply(lambda tensor: broadcast(tensor.to(device)).cpu(), value)
+        send: Any = broadcast
+        value = recursively_apply(lambda tensor: send(tensor.to(device)).cpu(), value)
     if error:
         raise error
     return value

@@ -46,7 +46,7 @@ def plain_write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        if remedy := WRITE_REMEDIES.get(error_number(error)):
+        if remedy := WRITE_REMEDIES.get(error_number(error) or 0):
             raise DinogenError(f"{path}: {remedy}") from error
         raise
 

@@ -45,10 +45,13 @@ class Kept:
 
     def nbytes(self) -> int:
         """Bytes of its file, about."""
-        return sum(
-            math.prod(n or 0 for n in shape) * (dtype or torch.float32).itemsize
-            for shape, dtype in self.expected().values()
-        )
+        return nbytes_of(self.expected())
+
+
+def nbytes_of(shapes: Shapes) -> int:
+    """Bytes of tensors; those of unknown length count nothing."""
+    sizes = (math.prod(n or 0 for n in shape) * (dtype or torch.float32).itemsize for shape, dtype in shapes.values())
+    return sum(sizes)
 
 
 class KeptModule(Kept):

@@ -200,8 +200,12 @@ def test_two_ranks_learn_what_one_learns_from_the_whole_batch(tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone"]
     done = subprocess.run(
         [*torchrun, str(ROOT / "tests" / "helpers" / "equal_heads.py"), str(tmp_path)],
-        cwd=ROOT, capture_output=True, text=True, timeout=300, env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     first, second = (load_file(tmp_path / f"{rank}.safetensors") for rank in range(2))
     gradient = torch.cat([first.pop("gradient"), second.pop("gradient")])

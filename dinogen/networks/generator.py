@@ -43,6 +43,7 @@ class Generator(nn.Module, PyTorchModelHubMixin):
         trained_alpha: float = 1.0,
     ):
         super().__init__()
+        self.w_avg: Tensor
         self.img_resolution = img_resolution
         self.z_dim = z_dim
         self.w_dim = w_dim

@@ -1,6 +1,8 @@
 """From a style to an image, block by block, each twice as large as the one before."""
 
 import math
+from collections.abc import Iterable
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -57,7 +59,8 @@ class ToRGB(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, 3, kernel_size=1)
         nn.init.normal_(self.conv.weight, std=0.3 / math.sqrt(in_channels))
-        nn.init.zeros_(self.conv.bias)
+        if self.conv.bias is not None:
+            nn.init.zeros_(self.conv.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(x)
@@ -81,7 +84,7 @@ class SynthesisBlock(nn.Module):
         self.to_rgb = ToRGB(out_channels)
 
     def forward(self, x: Tensor | None, w: Tensor) -> Tensor:
-        x = self.start(w).unflatten(1, (-1, FIRST_RESOLUTION, FIRST_RESOLUTION)) if self.is_first else upsample(x)
+        x = self.start(w).unflatten(1, (-1, FIRST_RESOLUTION, FIRST_RESOLUTION)) if x is None else upsample(x)
         return self.conv1(self.conv0(x, w), w)
 
 
@@ -116,7 +119,8 @@ class SynthesisNetwork(nn.Module):
             `[N, 3, resolution, resolution]`, nominally in [-1, 1], not clipped.
         """
         x, image = None, None
-        for index, block in enumerate(self.blocks.values()):
+        blocks = cast(Iterable[SynthesisBlock], self.blocks.values())
+        for index, block in enumerate(blocks):
             style = w if w.ndim == 2 else w[:, index]
             x = block(x, style)
             rgb = block.to_rgb(x)

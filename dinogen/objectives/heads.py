@@ -4,16 +4,15 @@ The drift makes the distribution of what the teacher sees right; heads are sharp
 the same frozen teacher, are small, and share the run: its clock, its checkpoints, its ranks.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dinogen.config import HeadsConfig, RunConfig
 from dinogen.distributed import rank, sum_over_ranks, world_size
 from dinogen.errors import DinogenError
-from dinogen.kept import KeptAdam, with_prefix, without_prefix
+from dinogen.kept import KeptAdam, nbytes_of, with_prefix, without_prefix
 from dinogen.objectives.augment import DRAWS, augment
 from dinogen.objectives.base import ObjectiveResult, Seen, Surroundings, Term
 from dinogen.objectives.head_network import Heads, generator_loss, gradient_penalty, heads_loss
@@ -71,6 +70,7 @@ class HeadsTerm(Term):
         return resolution >= self.config.from_resolution
 
     def __call__(self, seen: Seen) -> ObjectiveResult:
+        assert seen.real_images is not None  # `wants_images` asked for them
         return self.judge(seen.images, seen.real_images)
 
     def judge(self, images: Tensor, real_images: Tensor) -> ObjectiveResult:
@@ -99,11 +99,11 @@ class HeadsTerm(Term):
         self.optimizer.zero_grad()
         (loss + self.r1_gamma / 2 * penalty).backward()
         parameters = list(self.heads.parameters())
-        gradient = torch.cat([parameter.grad.flatten() for parameter in parameters])
+        gradient = torch.cat([gradient_of(parameter).flatten() for parameter in parameters])
         gradient = sum_over_ranks(gradient) / world_size()
         gradient = torch.where(gradient.isfinite().all(), gradient, 0.0)
         for parameter, part in zip(parameters, gradient.split([parameter.numel() for parameter in parameters])):
-            parameter.grad.copy_(part.view_as(parameter))
+            gradient_of(parameter).copy_(part.view_as(parameter))
         self.optimizer.step()
         return {"heads/heads": loss, "heads/r1": penalty}
 
@@ -119,12 +119,13 @@ class HeadsTerm(Term):
     def expected(self) -> Shapes:
         """Of heads with any number of channels: `restore` refuses another one."""
         of_any_size = {name: ((None,) * len(shape), dtype) for name, (shape, dtype) in self.exactly().items()}
-        return of_any_size | shapes_of({RANDOM: self.rng.get_state()})
+        return {**of_any_size, **shapes_of({RANDOM: self.rng.get_state()})}
 
     def exactly(self) -> Shapes:
         """What `tensors` holds once the heads have moved."""
         weights, moments = shapes_of(self.heads.state_dict()), self.adam.expected()
-        return with_prefix(HEADS, weights) | with_prefix(OPTIMIZER, moments) | shapes_of({RANDOM: self.rng.get_state()})
+        random = shapes_of({RANDOM: self.rng.get_state()})
+        return {**with_prefix(HEADS, weights), **with_prefix(OPTIMIZER, moments), **random}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         try:
@@ -138,13 +139,18 @@ class HeadsTerm(Term):
             ) from error
 
     def nbytes(self) -> int:
-        return sum(dtype.itemsize * math.prod(shape) for shape, dtype in self.exactly().values())
+        return nbytes_of(self.exactly())
 
 
 def heads_terms(config: RunConfig, surroundings: Surroundings) -> Iterator[Term]:
     """The term that `heads:` asks for."""
     if config.heads is not None:
         yield HeadsTerm(config.heads, surroundings)
+
+
+def gradient_of(parameter: nn.Parameter) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
 
 
 def means_over_ranks(statistics: Mapping[str, Tensor]) -> dict[str, Tensor]:

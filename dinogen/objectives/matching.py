@@ -35,8 +35,9 @@ class Matching(Term):
         return self.compare(seen.generated, seen.real)
 
     def weight_at(self, cur_nimg: int, resolution: int) -> float:
-        muffled = self.heads is not None and self.heads.are_on(cur_nimg, resolution)
-        return self.heads.drift_weight if muffled else 1.0
+        if self.heads is None or not self.heads.are_on(cur_nimg, resolution):
+            return 1.0
+        return self.heads.drift_weight
 
 
 def make_drift(config: ObjectiveConfig, bands: int = 1) -> SinkhornDrift:

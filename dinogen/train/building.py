@@ -119,7 +119,8 @@ def prefers_bf16(accelerator: Accelerator) -> bool:
 def build_generator(config: RunConfig, device: torch.device) -> tuple[Generator, Adam]:
     """The generator as the seed starts it, and its optimiser."""
     torch.manual_seed(config.seed)
-    network = Generator(**vars(config.generator)).to(device, memory_format=torch.channels_last)
+    network = Generator(**vars(config.generator))
+    network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     fused = device.type == "cuda" or None
     return network, Adam(network.parameters(), lr=config.optimizer.learning_rate, betas=BETAS, fused=fused)
 

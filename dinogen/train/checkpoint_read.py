@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -121,7 +122,7 @@ def fingerprint(path: Path) -> dict:
 # ---- other versions
 
 
-def migrate(path: Path, state: object) -> dict:
+def migrate(path: Path, state: Any) -> dict[str, Any]:
     """Bring an old checkpoint's state up to date, version by version.
 
     Raises:

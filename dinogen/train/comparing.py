@@ -51,6 +51,7 @@ class Comparer:
         checks.look("the generated images' features", generated.values())
         real_images = None
         if self.loss.wants_images(stage.resolution):
+            assert batch.images is not None
             real_images = to_float(batch.images[: len(images)].to(self.accelerator.device, non_blocking=True))
         result = self.loss(Seen(generated, real, images, real_images, cur_nimg))
         for quantity, value in result.checks.items():
@@ -86,5 +87,6 @@ class Comparer:
             stored = {name: level.to(device, non_blocking=True) for name, level in batch.pyramid.items()}
             pyramid = complete(stored, self.teacher.spec)
         else:
+            assert batch.images is not None
             pyramid = self.see(to_float(batch.images.to(device, non_blocking=True)))
         return {name: level.half() for name, level in pyramid.items()}

@@ -95,7 +95,8 @@ def networks(trainer: "Trainer") -> list[str]:
 
 def local_part(parameter: Tensor) -> Tensor:
     """What of a sharded parameter lies on this rank."""
-    return parameter.to_local() if hasattr(parameter, "to_local") else parameter
+    to_local = getattr(parameter, "to_local", None)
+    return to_local() if to_local else parameter
 
 
 def schedule(forecast: Forecast) -> list[str]:

@@ -16,4 +16,5 @@ def make_ema(generator: Generator) -> Generator:
 @torch.no_grad()
 def update_ema(average: nn.Module, model: nn.Module, beta: float) -> None:
     """Move the average towards the model: `average = beta · average + (1 − beta) · model`."""
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - beta)
+    lerp = torch._foreach_lerp_  # pyright: ignore[reportPrivateImportUsage]
+    lerp(list(average.parameters()), list(model.parameters()), 1 - beta)

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from types import FrameType, TracebackType
+from typing import Any
 
 from dinogen.config import RunConfig
 
@@ -25,7 +26,7 @@ class StopRequest:
         self.max_minutes = max_minutes
         self.started = time.monotonic()
         self.signal = 0
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
         self._terminals: list[int] = []
 
     def __enter__(self) -> "StopRequest":

@@ -1,6 +1,7 @@
 """The trainer: everything a run consists of, one step of it, and the loop."""
 
-from collections.abc import Callable, Iterator
+from collections import abc
+from collections.abc import Callable
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
@@ -190,11 +191,11 @@ class Trainer:
         if self.judge is not None:
             monitor.log_judgement(self.judge.measure(self.G_ema, self.stage), self.judge.count)
 
-    def crossed(self, before: int, kimg: float) -> bool:
-        """Whether the clock has just passed a multiple of so many kimg."""
-        return int(before / (kimg * 1000)) != int(self.cur_nimg / (kimg * 1000))
+    def crossed(self, before: int, kimg: float | None) -> bool:
+        """Whether the clock has just passed a multiple of a number of kimg; None has none."""
+        return kimg is not None and int(before / (kimg * 1000)) != int(self.cur_nimg / (kimg * 1000))
 
-    def one_stage(self) -> Iterator[tuple[list[Batch], Stage]]:
+    def one_stage(self) -> abc.Generator[tuple[list[Batch], Stage], None, None]:
         """The batches of one step after the other, until the resolution or their size changes."""
         resolution, sizes = self.stage.resolution, self.batch_sizes_now
         stored = uses_stored_pyramids(
