@@ -141,7 +141,8 @@ def run_within(limit: timedelta, work: Callable, arguments: tuple) -> None:
     while not processes.join(timeout=1):
         if time.monotonic() > deadline:
             for process in processes.processes:
-                process.kill()
+                if process is not None:
+                    process.kill()
             raise TimeoutError(f"no end within {limit.total_seconds():.0f} seconds")
 
 

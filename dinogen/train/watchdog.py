@@ -14,6 +14,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from itertools import count
 from types import TracebackType
+from typing import Any
 
 import torch.distributed as dist
 
@@ -72,7 +73,7 @@ class Watchdog:
 
     def _beat(self) -> None:
         """Publish this rank's state, read the others'."""
-        store = dist.TCPStore(
+        store = dist.TCPStore(  # pyright: ignore[reportPrivateImportUsage]
             os.environ["MASTER_ADDR"],
             int(os.environ["MASTER_PORT"]),
             is_master=False,
@@ -93,7 +94,7 @@ class Watchdog:
         except RuntimeError:
             return  # the store is gone; the other thread notices
 
-    def _publish(self, store: dist.Store, beat: int) -> None:
+    def _publish(self, store: Any, beat: int) -> None:
         state = [beat, distributed.milestones, self.where(), self._farewell]
         store.set(self._keys[self.rank], json.dumps(state))
 
