@@ -147,8 +147,9 @@ class Monitor:
     def watch_spread(self, spread: float) -> bool:
         """Raise an alarm when generated features have been far too alike for long: this is how such training fails."""
         low = spread < ALARM_SPREAD
-        self.low_diversity_since = (self.low_diversity_since or self.cur_nimg) if low else None
-        alarm = low and self.cur_nimg - self.low_diversity_since >= ALARM_AFTER_KIMG * 1000
+        since = self.low_diversity_since or self.cur_nimg
+        self.low_diversity_since = since if low else None
+        alarm = low and self.cur_nimg - since >= ALARM_AFTER_KIMG * 1000
         if alarm:
             LOG.warning(
                 f"Diversity has been below {ALARM_SPREAD} of the real images' for {ALARM_AFTER_KIMG} kimg: the "

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker, get_available_trackers
@@ -18,6 +19,7 @@ from dinogen.files import write_bytes
 from dinogen.train.run_folder import RunFolder
 from dinogen.train.run_log import LOG
 
+Tracker = Any  # a GeneralTracker, whose types leave out what all its kinds have
 PROJECT = "dinogen"  # under which services file the runs
 NAME_OF_RUN = {"wandb": "name", "trackio": "name", "mlflow": "run_name", "swanlab": "experiment_name"}
 
@@ -65,7 +67,7 @@ class StatsFile(GeneralTracker):
 class Trackers:
     """Those of a run. One that fails says so, once until it works again, and does not take the run with it."""
 
-    def __init__(self, trackers: Sequence[GeneralTracker] = ()):
+    def __init__(self, trackers: Sequence[Tracker] = ()):
         self.trackers = trackers
         self.failing: set[str] = set()
 
@@ -80,7 +82,7 @@ class Trackers:
     def finish(self) -> None:
         self._each(lambda tracker: tracker.finish())
 
-    def _each(self, use: Callable[[GeneralTracker], None]) -> None:
+    def _each(self, use: Callable[[Tracker], None]) -> None:
         for tracker in self.trackers:
             try:
                 use(tracker)
@@ -91,7 +93,7 @@ class Trackers:
                 self.failing.add(tracker.name)
 
 
-def show(tracker: GeneralTracker, pictures: Mapping[str, Image], cur_nimg: int) -> None:
+def show(tracker: Tracker, pictures: Mapping[str, Image], cur_nimg: int) -> None:
     if hasattr(tracker, "log_images"):
         layout = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
         tracker.log_images({tag: np.asarray(p)[None] for tag, p in pictures.items()}, step=cur_nimg, **layout)
@@ -118,7 +120,7 @@ def open_trackers(config: RunConfig, folder: RunFolder, cur_nimg: int) -> Tracke
         DinogenError: one of them does not start, as a service that wants a login.
     """
     name = Path(config.output).absolute().name
-    trackers: list[GeneralTracker] = [StatsFile(folder.stats, cur_nimg)]
+    trackers: list[Tracker] = [StatsFile(folder.stats, cur_nimg)]
     for service in config.trackers:
         kind = LOGGER_TYPE_TO_CLASS[service]
         if service == "tensorboard":

@@ -230,7 +230,8 @@ class Trainer:
             losses.append(result.loss.detach())
             statistics.append(result.statistics)
         # The ranks' gradients have been averaged by now: all of them see the same norm.
-        norm = self.accelerator.clip_grad_norm_(self.network.parameters(), CLIP_GRAD_NORM).detach()
+        norm = self.accelerator.clip_grad_norm_(self.network.parameters(), CLIP_GRAD_NORM)
+        assert norm is not None
         checks.look("the gradient", [norm])
         verdict = checks.verdict(torch.stack(losses).mean(), norm, self.stop.code)
         self.asked_to_stop = verdict.stop

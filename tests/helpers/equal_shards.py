@@ -1,4 +1,4 @@
-"""Started by torchrun: two ranks share a teacher; each compares its pyramid and gradient with those of the whole one."""
+"""Started by torchrun: two ranks share a teacher and compare its pyramids and gradients with a whole one's."""
 
 import sys
 
