@@ -143,7 +143,7 @@ def save_film(frames: Iterable[Tensor], path: Path) -> None:
 
 
 def _write_gif(frames: Iterable[Tensor], path: Path) -> None:
-    # A GIF knows no movement. With every frame at full size and with a palette of its own it has 15 times an MP4's size.
+    # A GIF knows no movement. With every frame at full size and its own palette it is 15 times as large as an MP4.
     size = (GIF_SIZE, GIF_SIZE)
     pictures = [to_pil(frame).resize(size, Image.Resampling.BICUBIC) for frame in islice(frames, 0, None, GIF_STEP)]
     shown = pictures[:: -(-len(pictures) // GIF_PALETTE_FRAMES)]

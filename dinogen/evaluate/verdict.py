@@ -76,7 +76,8 @@ def unseen(report: Report) -> str | None:
 def not_faces(report: Report) -> str | None:
     ours, real = both(report, "face_rate")
     if ours < FACES * real:
-        return f"Not faces yet. The detector is sure of a face in {percent(ours)} of the samples (real images: {percent(real)})."
+        of_real = f"(real images: {percent(real)})"
+        return f"Not faces yet. The detector is sure of a face in {percent(ours)} of the samples {of_real}."
     return None
 
 
