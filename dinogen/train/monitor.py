@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 import torch
+from PIL.Image import Image
 from torch import Tensor
 
 from dinogen.config import RunConfig
@@ -22,7 +23,7 @@ from dinogen.images import save_png
 from dinogen.networks import Generator
 from dinogen.progress import progress_bar
 from dinogen.schedule import Stage, learning_rate_at, stage_of_run
-from dinogen.train.preview import Drawn, Preview
+from dinogen.train.preview import Preview
 from dinogen.train.run_folder import RunFolder
 from dinogen.train.run_log import LOG, logged_to
 from dinogen.train.stopping import StopRequest
@@ -160,14 +161,15 @@ class Monitor:
 
     def show_pictures(self, network: Generator) -> None:
         """Samples of a generator, real crops, pyramids and an interpolation, and how different the samples are."""
-        drawn = self.preview.draw(network, stage_of_run(self.cur_nimg, self.config))
-        from_first_rank(lambda: self.write_pictures(drawn), self.preview.device)
+        pictures, diversity = self.preview.draw(network, stage_of_run(self.cur_nimg, self.config))
+        from_first_rank(lambda: self.write_pictures(pictures, diversity), self.preview.device)
 
-    def write_pictures(self, drawn: Drawn) -> None:
-        self.latest["diversity"] = drawn.diversity
-        save_png(drawn.grid(), make_output_folder(self.folder.pictures) / f"kimg{self.cur_nimg / 1000:010.3f}.png")
-        self.trackers.log({f"{OVERVIEW}/diversity": drawn.diversity}, self.cur_nimg)
-        self.trackers.show({f"{PICTURES}/{name}": picture for name, picture in drawn.pictures().items()}, self.cur_nimg)
+    def write_pictures(self, pictures: Mapping[str, Image], diversity: float) -> None:
+        self.latest["diversity"] = diversity
+        path = make_output_folder(self.folder.pictures) / f"kimg{self.cur_nimg / 1000:010.3f}.png"
+        save_png(pictures["1_generated"], path)
+        self.trackers.log({f"{OVERVIEW}/diversity": diversity}, self.cur_nimg)
+        self.trackers.show({f"{PICTURES}/{name}": picture for name, picture in pictures.items()}, self.cur_nimg)
 
     def conclude(self, ending: str) -> None:
         """Say what became of the run, and note what ended this launch."""

@@ -1,7 +1,6 @@
 """Pictures of a run: the same latents and the same real faces each time, so that two pictures can be compared."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -25,43 +24,6 @@ STRIP_FRAMES = 8
 CAPTION = 22  # pixels above a picture
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """What was drawn at one moment.
-
-    Args:
-        samples: `[N, 3, R, R]` in [-1, 1].
-        real: the same number of real faces at the same resolution, or all that there are.
-        walks: rows of straight walks between styles, `[rows · frames, 3, R, R]`.
-        pyramids: what the teacher sees of some real and some generated images, side by side.
-    """
-
-    samples: Tensor
-    real: Tensor
-    walks: Tensor
-    pyramids: Image.Image
-
-    @property
-    def diversity(self) -> float:
-        """Mean distance in pixels between two samples, over that between two real faces."""
-        samples, real = (mean_pairwise_distance(images.flatten(1)) for images in (self.samples, self.real))
-        return float(samples / real)
-
-    def grid(self) -> Image.Image:
-        """The samples."""
-        return grid_of(self.samples, GRID_COLUMNS)
-
-    def pictures(self) -> dict[str, Image.Image]:
-        """All pictures, with captions, by names that sort them."""
-        size = f"{self.samples.shape[-1]}×{self.samples.shape[-1]} px"
-        return {
-            "1_generated": captioned(self.grid(), f"generated, {size}"),
-            "2_real": captioned(grid_of(self.real, GRID_COLUMNS), f"real, {size}"),
-            "3_pyramids": self.pyramids,
-            "4_interpolation": captioned(grid_of(self.walks, STRIP_FRAMES), "each row walks from one face to another"),
-        }
-
-
 class Preview:
     """Draws what a person looks at. Call on all ranks: a sharded teacher's forward is a collective.
 
@@ -80,30 +42,42 @@ class Preview:
         self.z = torch.randn(GRID_COUNT, config.generator.z_dim, generator=rng).to(device)
 
     @torch.no_grad()
-    def draw(self, network: Generator, stage: Stage) -> Drawn:
-        """Let a generator draw as it does at a stage."""
+    def draw(self, network: Generator, stage: Stage) -> tuple[dict[str, Image.Image], float]:
+        """Let a generator draw as it does at a stage.
+
+        Returns:
+            Pictures with captions, by names that sort them; and the mean distance in pixels between two samples, over
+            that between two real images.
+        """
         samples = torch.cat([network(z, stage.resolution, stage.alpha) for z in self.z.split(16)])
         real = resize(to_float(self.crops.to(self.device)), stage.resolution)
         count = min(PYRAMID_COUNT, len(real))
         shown = torch.cat([real[:count], samples[:count]])
         maps = last_layer(self.look(shown), self.spec)
-        pyramids = pyramid_picture(shown, maps, {"real": count, "generated": count})
-        return Drawn(samples, real, self.walks(network, stage), pyramids)
+        size = f"{stage.resolution}×{stage.resolution} px"
+        pictures = {
+            "1_generated": grid(samples, GRID_COLUMNS, f"generated, {size}"),
+            "2_real": grid(real, GRID_COLUMNS, f"real, {size}"),
+            "3_pyramids": pyramid_picture(shown, maps, {"real": count, "generated": count}),
+            "4_interpolation": grid(
+                self.walks(network, stage), STRIP_FRAMES, "each row walks from one face to another"
+            ),
+        }
+        ours, theirs = (mean_pairwise_distance(images.flatten(1)) for images in (samples, real))
+        return pictures, float(ours / theirs)
 
     def walks(self, network: Generator, stage: Stage) -> Tensor:
+        """Rows of straight walks between styles, `[rows · frames, 3, R, R]`."""
         start, end = (network.mapping(z) for z in self.z[: 2 * STRIP_ROWS].chunk(2))
         steps = torch.linspace(0, 1, STRIP_FRAMES, device=start.device)[None, :, None]
         w = start[:, None].lerp(end[:, None], steps).flatten(0, 1)
         return network.synthesis(w, stage.resolution, stage.alpha)
 
 
-def grid_of(images: Tensor, columns: int) -> Image.Image:
-    return image_grid(to_uint8(images), columns, viewing_scale(images.shape[-1]))
-
-
-def captioned(picture: Image.Image, text: str) -> Image.Image:
-    """A picture with a line of text above it."""
+def grid(images: Tensor, columns: int, caption: str) -> Image.Image:
+    """Images in [-1, 1], row by row, with a line of text above."""
+    picture = image_grid(to_uint8(images), columns, viewing_scale(images.shape[-1]))
     page = Image.new("RGB", (picture.width, picture.height + CAPTION), "white")
     page.paste(picture, (0, CAPTION))
-    ImageDraw.Draw(page).text((2, 4), text, "black", font_size=14)
+    ImageDraw.Draw(page).text((2, 4), caption, "black", font_size=14)
     return page

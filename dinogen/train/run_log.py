@@ -36,10 +36,6 @@ class LogFile(logging.FileHandler):
         """Leave the message out."""
 
 
-def is_first_rank(record: logging.LogRecord) -> bool:
-    return rank() == 0
-
-
 @contextmanager
 def logged_to(path: Path) -> Iterator[None]:
     """While entered, messages are appended to a file too."""
@@ -56,5 +52,5 @@ def logged_to(path: Path) -> Iterator[None]:
 
 LOG.setLevel(logging.DEBUG)
 LOG.propagate = False
-LOG.addFilter(is_first_rank)
+LOG.addFilter(lambda record: rank() == 0)
 LOG.addHandler(Screen(logging.INFO))
