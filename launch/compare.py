@@ -15,6 +15,7 @@ def build_parser() -> CommandParser:
         "compare",
         "Judge several generators like dinogen evaluate, on the same terms: one table, and one page with the pictures.",
         "Figures of different resolutions stand side by side but do not compare: each is judged at its own.",
+        renamed={"reference": "data"},
     )
     parser.add_argument(
         "--model",

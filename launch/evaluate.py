@@ -18,6 +18,7 @@ def build_parser() -> CommandParser:
         "A verdict in words comes first. The judge is MTCNN, a face detector not used in training. Each figure "
         "stands beside that of other real images. Do not believe one figure alone: one perfect "
         "face drawn a thousand times has a face_rate of 1 and a diversity of 0.",
+        renamed={"reference": "data"},
     )
     parser.add_argument("--model", type=str, required=True, help=f"generator to judge: {A_GENERATOR}")
     parser.add_argument(

@@ -129,7 +129,8 @@ def explain(message: str, flags: Mapping[str, argparse.Action]) -> str:
     if needed := re.search(r"arguments are required: (.+)", message):
         return f"give {' and '.join(name_of(flags[key]) for key in needed[1].split(', '))}"
     if stray := re.search(r"unrecognized arguments: (\S+)", message):
-        return f"'{stray[1]}' belongs to no flag; every value follows one, such as --output {stray[1]}"
+        flag = next((key for key in ("model", "input", "data") if key in flags), "output")
+        return f"'{stray[1]}' belongs to no flag; every value follows one, such as --{flag} {stray[1]}"
     if bare := re.search(r"argument (\S+): expected", message):
         return f"{as_flag(bare[1])} needs a value"
     key = ".".join(re.findall(r'[Kk]ey "([\w.]+)"', message))

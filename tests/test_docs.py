@@ -11,6 +11,7 @@ import pytest
 import yaml
 from draw_imports import PICTURE, draw, part_graph
 
+from dinogen.config import RENAMED
 from launch.cli import VERBS
 
 ROOT = Path(__file__).parent.parent
@@ -60,3 +61,9 @@ def test_one_version_and_one_author_everywhere() -> None:
 def test_the_readme_names_every_command() -> None:
     named = set(re.findall(r"^\| (.+?) \|", (ROOT / "README.md").read_text(), flags=re.M))
     assert not {verb for verb in VERBS if not any(verb in cell.replace("`", " ").split() for cell in named)}
+
+
+def test_the_changelog_names_every_key_that_has_moved_or_gone() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text()
+    named = set(re.findall(r"`([\w.]+)`", text))
+    assert not {key for key in RENAMED if key not in named and key.rpartition(".")[2] not in named}
