@@ -215,8 +215,8 @@ def test_a_run_that_nobody_judged_ends_with_an_impression(monitor, capsys, lates
 
 def test_a_run_that_judges_itself_ends_with_the_judges_verdict(monitor, capsys):
     figures = {"face_rate": 0.02, "diversity_pixels": 0.9, "diversity_features": 0.9}
-    judged = {f"metrics/{name}": value for name, value in figures.items()}
-    monitor.log_judgement(judged | {f"metrics_real/{name}": 0.99 for name in figures}, 200)
+    counts = {"samples": 200, "compared_images_a_set": 200}
+    monitor.log_judgement(figures | {"real_against_real": dict.fromkeys(figures, 0.99), "counts": counts})
     monitor.conclude("finished")
     assert capsys.readouterr().out.startswith("Still learning: not faces yet.")
 

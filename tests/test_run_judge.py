@@ -12,12 +12,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from dinogen.data.loader import load_crops
 from dinogen.evaluate import metrics
 from dinogen.evaluate.judge import evaluate_images, reduce_to
+from dinogen.evaluate.verdict import verdict
 from dinogen.images import to_float
 from dinogen.networks import Generator
 from dinogen.sample import sample_images
 from dinogen.schedule import Stage
 from dinogen.teachers import make_teacher
-from dinogen.train.judge import RunJudge
+from dinogen.train.judge import RunJudge, scalars_of
 from helpers.training import complaint, flags
 from launch.train import main
 
@@ -37,7 +38,8 @@ def test_the_figures_are_those_of_dinogen_evaluate(shards32):
     generator = Generator(z_dim=16, w_dim=16, channel_base=128, channel_max=16).eval()
     teacher = make_teacher("tiny")
     judge = RunJudge(shards32, COUNT, 32, teacher, torch.device("cpu"))
-    found = judge.measure(generator, Stage(16, 0.5))
+    judged = judge.measure(generator, Stage(16, 0.5))
+    found = scalars_of(judged)
 
     generator.trained_resolution, generator.trained_alpha = 16, 0.5
     samples, reals = sample_images(generator, COUNT, seed=0), load_crops(shards32, 2 * COUNT, 32)
@@ -46,6 +48,11 @@ def test_the_figures_are_those_of_dinogen_evaluate(shards32):
         assert found[f"metrics/{name}"] == pytest.approx(report[name], rel=1e-3, abs=1e-6), name
         real = report["real_against_real"][name]
         assert found[f"metrics_real/{name}"] == pytest.approx(real, rel=1e-3, abs=1e-6), name
+    assert found["metrics/individual_detail_16"] == pytest.approx(report["individual_detail_16"], rel=1e-4)
+    assert found["metrics_real/shared_part_16"] == pytest.approx(
+        report["real_against_real"]["shared_part_16"], rel=1e-4
+    )
+    assert verdict(judged)[0] == verdict(report)[0]
     tokens = [teacher(to_float(images))["cls"].detach() for images in (samples, reduce_to(reals[:COUNT], 16))]
     expected = metrics.frechet_distance(*tokens)
     assert found["metrics_training_signal/frechet_teacher"] == pytest.approx(expected, rel=1e-3)
@@ -66,6 +73,11 @@ def test_judging_changes_nothing_in_the_run(shards32, tmp_path):
     assert main(flags(shards32, tmp_path / "judged", *judged)) == 0
     ends = [next((tmp_path / name / "snapshots").iterdir()) / "model.safetensors" for name in ("plain", "judged")]
     assert ends[0].read_bytes() == ends[1].read_bytes()
+    assert (
+        "No verdict: the detector is sure of a face in 0% of the real images."
+        in (tmp_path / "judged" / "log.txt").read_text()
+    )
+    assert "No verdict" not in (tmp_path / "plain" / "log.txt").read_text()
 
 
 def test_too_few_to_judge_by_are_refused(shards32, tmp_path, capsys):

@@ -97,7 +97,7 @@ def test_one_inner_face_in_all_is_found_though_all_else_differs(reals):
         ({"top_octave_power": 0.5}, "Fair: .*Too smooth"),
         ({"top_octave_power": 2.0}, "Fair: .*Too rough"),
         ({"walk_largest_step": 4.0}, "Fair: .*jump"),
-        ({"real": {"face_rate": 0.1}}, "No verdict: the detector is sure of a face in only 10% of the real images"),
+        ({"real": {"face_rate": 0.1}}, "No verdict: the detector is sure of a face in 10% of the real images"),
     ],
 )
 def test_every_fault_has_its_words(figures, said):

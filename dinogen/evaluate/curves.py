@@ -13,6 +13,7 @@ CHARTS = {
     "coverage": "metrics/coverage",
     "diversity, detector features": "metrics/diversity_features",
     "diversity, pixels": "overview/diversity",
+    **{f"individual detail at {side} px": f"metrics/individual_detail_{side}" for side in (16, 32, 64, 128, 256)},
     "displacement, mean of all maps": "overview/drift",
     "spread, mean of all maps": "overview/spread",
     "loss": "loss/total",

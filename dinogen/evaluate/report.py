@@ -111,7 +111,7 @@ def known_figures(names: Collection[str]) -> dict[str, Figure]:
 
 def make_rows(reports: Sequence[Report], blocks: Sequence[Report], figures: Mapping[str, Figure]) -> list[Row]:
     """Rows of figures that stand in `blocks`: the reports themselves, or a part of each."""
-    few = too_few(reports[0]) is not None
+    few = too_few(reports[0]) != ""
     made = []
     for name, figure in figures.items():
         values = [one_number(block.get(name)) for block in blocks]

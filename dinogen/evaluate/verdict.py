@@ -29,7 +29,7 @@ GOOD_FACES = 0.95
 GOOD_RANGE = (0.8, 1.25)  # of diversity, and of power at the highest frequencies
 SMOOTH_WALK = 3.0  # largest step over the median step
 
-Fault = Callable[[Report], str | None]
+Fault = Callable[[Report], str]  # a sentence; empty where there is nothing to say
 
 
 def verdict(report: Report) -> list[str]:
@@ -39,7 +39,7 @@ def verdict(report: Report) -> list[str]:
         report: figures, `real_against_real` and `counts`. A figure that it lacks is not spoken of.
     """
     great = {name: sentence for name, fault in GREAT_FAULTS.items() if (sentence := fault(report))}
-    small = [sentence for fault in SMALL_FAULTS if (sentence := fault(report))]
+    small = [sentence for fault in SMALL_FAULTS if (sentence := fault(report)) and sentence not in great.values()]
     if great:
         name, sentence = next(iter(great.items()))
         others = [other for other in great if other != name and (name not in HOPELESS or other in HOPELESS)]
@@ -54,82 +54,75 @@ def verdict(report: Report) -> list[str]:
     return said
 
 
-def too_few(report: Report) -> str | None:
+def too_few(report: Report) -> str:
     """What to say of distances that few images were compared for."""
     n = report["counts"]["compared_images_a_set"]
-    if n >= FEW:
-        return None
     lack = "more samples" if report["counts"]["samples"] == n else "more real images"
-    return f"Too few samples: distances of {n} images are mostly chance. Take {lack}, 300 or more."
+    few = f"Too few samples: distances of {n} images are mostly chance. Take {lack}, 300 or more."
+    return few if n < FEW else ""
 
 
-def unseen(report: Report) -> str | None:
+def unseen(report: Report) -> str:
     _, real = both(report, "face_rate")
-    if real < FACES:
-        return (
-            f"The detector is sure of a face in only {percent(real)} of the real images. They are too small for it, or "
-            "not aligned face crops."
-        )
-    return None
+    seen = f"The detector is sure of a face in {percent(real)} of the real images."
+    return f"{seen} They are too small for it, or not aligned face crops." if real < FACES else ""
 
 
-def not_faces(report: Report) -> str | None:
+def not_faces(report: Report) -> str:
     ours, real = both(report, "face_rate")
-    if ours < FACES * real:
-        of_real = f"(real images: {percent(real)})"
-        return f"Not faces yet. The detector is sure of a face in {percent(ours)} of the samples {of_real}."
-    return None
+    return f"Not faces yet. {unsure(report)}" if ours < FACES * real else ""
 
 
-def collapsed(report: Report) -> str | None:
-    if (least := min(diversities(report))) < ALIKE:
+def unsure(report: Report) -> str:
+    ours, real = both(report, "face_rate")
+    said = f"The detector is sure of a face in {percent(ours)} of the samples (real images: {percent(real)})."
+    return said if ours < GOOD_FACES * real else ""
+
+
+def collapsed(report: Report) -> str:
+    least, (ours, real) = min(diversities(report)), both(report, "repeats")
+    if least < ALIKE:
         return f"The samples are nearly all alike. Their diversity is {least:.2f}; that of real images is 1."
+    return repeating(report) if ours > MOST + real else ""
+
+
+def repeating(report: Report) -> str:
     ours, real = both(report, "repeats")
-    return repeating(report) if ours > MOST + real else None
+    said = f"{percent(ours)} of the samples nearly repeat another sample (real images: {percent(real)})."
+    return said if ours > OFTEN + real else ""
 
 
-def repeating(report: Report) -> str | None:
-    ours, real = both(report, "repeats")
-    if ours > OFTEN + real:
-        return f"{percent(ours)} of the samples nearly repeat another sample (real images: {percent(real)})."
-    return None
-
-
-def copying(report: Report) -> str | None:
+def copying(report: Report) -> str:
     ours, real = both(report, "copies")
-    if ours > OFTEN + real:
-        return f"{percent(ours)} of the samples are nearly real images. Look at the nearest ones."
-    return None
+    said = f"{percent(ours)} of the samples are nearly real images. Look at the nearest ones."
+    return said if ours > OFTEN + real else ""
 
 
-def far(report: Report) -> str | None:
+def far(report: Report) -> str:
     ours, real = both(report, "coverage")
-    return uncovered(report) if ours < FAR * real else None
+    return uncovered(report) if ours < FAR * real else ""
 
 
-def uncovered(report: Report) -> str | None:
+def uncovered(report: Report) -> str:
     ours, real = both(report, "coverage")
-    if ours < GOOD_COVERAGE * real:
-        return f"{percent(ours)} of the real images have a sample nearby (with other real images: {percent(real)})."
-    return None
+    said = f"{percent(ours)} of the real images have a sample nearby (with other real images: {percent(real)})."
+    return said if ours < GOOD_COVERAGE * real else ""
 
 
-def one_face(report: Report) -> str | None:
+def one_face(report: Report) -> str:
     side, detail = least_detail(report)
     ours, real = both(report, f"shared_part_{side}")
-    if detail < OWN_DETAIL and ours > real + BURNT_IN:
-        return (
-            f"Eyes, nose and mouth hardly differ. At {side} px their individual detail is {detail:.2f} of the real "
-            f"images', and {percent(ours)} of all their detail is the same in all (real images: {percent(real)})."
-        )
-    return None
+    said = (
+        f"Eyes, nose and mouth hardly differ. At {side} px their individual detail is {detail:.2f} of the real "
+        f"images', and {percent(ours)} of their detail is the same in all (real images: {percent(real)})."
+    )
+    return said if detail < OWN_DETAIL and ours > real + BURNT_IN else ""
 
 
-def little_detail(report: Report) -> str | None:
+def little_detail(report: Report) -> str:
     side, detail = least_detail(report)
-    if detail < OWN_DETAIL and not one_face(report):
-        return f"Eyes, nose and mouth lack detail: {detail:.2f} of the real images' at {side} px."
-    return None
+    said = f"Eyes, nose and mouth lack detail: {detail:.2f} of the real images' at {side} px."
+    return said if detail < OWN_DETAIL and not one_face(report) else ""
 
 
 def least_detail(report: Report) -> tuple[int, float]:
@@ -140,43 +133,28 @@ def least_detail(report: Report) -> tuple[int, float]:
     return side, detail
 
 
-def unsure(report: Report) -> str | None:
-    ours, real = both(report, "face_rate")
-    if ours < GOOD_FACES * real:
-        return f"The detector is sure of a face in {percent(ours)} of the samples (real images: {percent(real)})."
-    return None
-
-
-def other_variety(report: Report) -> str | None:
+def other_variety(report: Report) -> str:
     pixels, features = diversities(report)
-    low, high = GOOD_RANGE
-    if low <= min(pixels, features) and max(pixels, features) <= high:
-        return None
-    less_or_more = "less" if min(pixels, features) < low else "more"
-    return f"They vary {less_or_more} than real images: diversity {pixels:.2f} in pixels, {features:.2f} in features."
+    word = "less" if min(pixels, features) < GOOD_RANGE[0] else "more"
+    said = f"They vary {word} than real images: diversity {pixels:.2f} in pixels, {features:.2f} in features."
+    return said if word == "less" or max(pixels, features) > GOOD_RANGE[1] else ""
 
 
-def distant(report: Report) -> str | None:
+def distant(report: Report) -> str:
     ours, real = both(report, "frechet_detector")
-    if ours > real + GOOD_EXCESS:
-        return f"The Fréchet distance is {ours:.2f} (real images: {real:.2f})."
-    return None
+    return f"The Fréchet distance is {ours:.2f} (real images: {real:.2f})." if ours > real + GOOD_EXCESS else ""
 
 
-def other_power(report: Report) -> str | None:
+def other_power(report: Report) -> str:
     ours, _ = both(report, "top_octave_power")
-    low, high = GOOD_RANGE
-    if ours < low or ours > high:
-        word = "smooth" if ours < low else "rough"
-        return f"Too {word}: the highest frequencies have {ours:.2f} times the real images' power."
-    return None
+    word = "smooth" if ours < GOOD_RANGE[0] else "rough"
+    said = f"Too {word}: the highest frequencies have {ours:.2f} times the real images' power."
+    return said if word == "smooth" or ours > GOOD_RANGE[1] else ""
 
 
-def jumping(report: Report) -> str | None:
+def jumping(report: Report) -> str:
     ours, _ = both(report, "walk_largest_step")
-    if ours > SMOOTH_WALK:
-        return f"Walks between faces jump: their largest step is {ours:.1f} median steps."
-    return None
+    return f"Walks between faces jump: their largest step is {ours:.1f} median steps." if ours > SMOOTH_WALK else ""
 
 
 def both(report: Report, name: str) -> tuple[float, float]:
@@ -189,7 +167,7 @@ def diversities(report: Report) -> tuple[float, float]:
 
 
 def percent(share: float) -> str:
-    return f"{100 * share:.0f}%"
+    return f"{share:.0%}"
 
 
 # By the verdict's name, the worst first.
@@ -203,13 +181,4 @@ GREAT_FAULTS: dict[str, Fault] = {
 }
 HOPELESS = ("No verdict", "Still learning", "Collapsed")  # beside these no other fault is worth a word
 SEEN_IN_FEW = (*HOPELESS, "Copying")
-SMALL_FAULTS: tuple[Fault, ...] = (
-    unsure,
-    other_variety,
-    repeating,
-    uncovered,
-    distant,
-    little_detail,
-    other_power,
-    jumping,
-)
+SMALL_FAULTS = (unsure, other_variety, repeating, uncovered, distant, little_detail, other_power, jumping)

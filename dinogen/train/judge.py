@@ -1,7 +1,8 @@
 """Judging a run while it trains, by the functions of `dinogen evaluate`, with the work shared by all ranks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,25 +50,16 @@ class RunJudge:
         self.share = max(1, n // world_size())
         self.reals: dict[int, tuple[ImageSet, ImageSet]] = {}
 
-    @property
-    def count(self) -> int:
-        """Samples judged each time, all ranks together."""
-        return self.share * world_size()
-
-    def measure(self, generator: Generator, stage: Stage) -> dict[str, float]:
-        """Scalars for TensorBoard.
-
-        `metrics/*` is the generator's, `metrics_real/*` that of other real images in its place. Distances in what the
-        teacher sees stand apart, under `metrics_training_signal/*`: the generator is trained on that.
-        """
+    def measure(self, generator: Generator, stage: Stage) -> dict[str, Any]:
+        """A report as of `dinogen evaluate`, with fewer figures."""
         reference, others = self.reals_at(stage.resolution)
         ours = self.seen(self.draw(generator, stage), faces=True)
-        scalars = {}
-        for group, images in (("metrics", ours), ("metrics_real", others)):
-            for name, value in figures(images, reference).items():
-                apart = "_training_signal" if name.endswith(f"_{TEACHER}") else ""
-                scalars[f"{group}{apart}/{name}"] = value
-        return scalars
+        count = len(ours.pixels)
+        return {
+            **figures(ours, reference),
+            "real_against_real": figures(others, reference),
+            "counts": {"samples": count, "compared_images_a_set": count},
+        }
 
     @torch.no_grad()
     def draw(self, generator: Generator, stage: Stage) -> Tensor:
@@ -80,7 +72,7 @@ class RunJudge:
     def reals_at(self, resolution: int) -> tuple[ImageSet, ImageSet]:
         """The reference, and as many other reals; looked at once for each resolution."""
         if resolution not in self.reals:
-            shares = self.crops[: 2 * self.count].split(self.share)
+            shares = self.crops[: 2 * self.share * world_size()].split(self.share)
             reference, others = (reduce_to(shares[half * world_size() + rank()], resolution) for half in range(2))
             self.reals = {resolution: (self.seen(reference, faces=False), self.seen(others, faces=True))}
         return self.reals[resolution]
@@ -105,6 +97,21 @@ class RunJudge:
     def gathered(self, rows: Tensor) -> Tensor:
         """All ranks' rows, on the CPU."""
         return gather_rows(rows.to(self.device)).cpu()
+
+
+def scalars_of(report: Mapping[str, Any]) -> dict[str, float]:
+    """A report's figures for trackers.
+
+    `metrics/*` is the generator's, `metrics_real/*` that of other real images in its place. Distances in what the
+    teacher sees stand apart, under `metrics_training_signal/*`: the generator is trained on that.
+    """
+    scalars = {}
+    for group, found in (("metrics", report), ("metrics_real", report["real_against_real"])):
+        for name, value in found.items():
+            if isinstance(value, float):
+                apart = "_training_signal" if name.endswith(f"_{TEACHER}") else ""
+                scalars[f"{group}{apart}/{name}"] = value
+    return scalars
 
 
 def make_judge(config: RunConfig, look: Callable[[Tensor], Pyramid], device: torch.device) -> RunJudge | None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import torch
 from PIL.Image import Image
@@ -23,6 +24,7 @@ from dinogen.images import save_png
 from dinogen.networks import Generator
 from dinogen.progress import progress_bar
 from dinogen.schedule import Stage, learning_rate_at, stage_of_run
+from dinogen.train.judge import scalars_of
 from dinogen.train.preview import Preview
 from dinogen.train.run_folder import RunFolder
 from dinogen.train.run_log import LOG, logged_to
@@ -132,17 +134,10 @@ class Monitor:
         speed = self.latest["images_per_second"]
         LOG.debug(f"{self.cur_nimg / 1000:.3f} kimg: {text}{spread}, {speed:.1f} images/s{left}")
 
-    def log_judgement(self, figures: Mapping[str, float], count: int) -> None:
-        """Write what a judge found of `count` samples, by its tags, at the present clock."""
-        self.trackers.log({f"{OVERVIEW}/face_rate": figures["metrics/face_rate"], **figures}, self.cur_nimg)
-        found: dict[str, dict] = {}
-        for tag, value in figures.items():
-            group, name = tag.split("/")
-            found.setdefault(group, {})[name] = value
-        counts = {"samples": count, "compared_images_a_set": count}
-        self.judged = " ".join(
-            verdict({**found["metrics"], "real_against_real": found["metrics_real"], "counts": counts})
-        )
+    def log_judgement(self, report: Mapping[str, Any]) -> None:
+        """Write what a judge found, at the present clock."""
+        self.trackers.log({f"{OVERVIEW}/face_rate": report["face_rate"], **scalars_of(report)}, self.cur_nimg)
+        self.judged = " ".join(verdict(report))
         LOG.debug(f"{self.cur_nimg / 1000:.3f} kimg: {self.judged}")
 
     def watch_spread(self, spread: float) -> bool:

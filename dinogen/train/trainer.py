@@ -189,7 +189,7 @@ class Trainer:
     def evaluate(self, monitor: Monitor) -> None:
         """Judge the averaged generator, if the run does so. On all ranks."""
         if self.judge is not None:
-            monitor.log_judgement(self.judge.measure(self.G_ema, self.stage), self.judge.count)
+            monitor.log_judgement(self.judge.measure(self.G_ema, self.stage))
 
     def crossed(self, before: int, kimg: float | None) -> bool:
         """Whether the clock has just passed a multiple of a number of kimg; None has none."""
