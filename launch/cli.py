@@ -15,7 +15,7 @@ VERBS = {
     "train": "grow a generator on shards",
     "sample": "draw faces with a trained generator",
     "interpolate": "walk between faces: a strip, a GIF or a film",
-    "evaluate": "judge a generator by what had no part in its training",
+    "evaluate": "judge a generator with networks not used in its training",
     "compare": "judge several generators on the same terms",
     "verify": "check shards byte by byte",
     "inspect": "say and show what is in shards",
