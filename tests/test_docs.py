@@ -55,7 +55,7 @@ def test_one_version_and_one_author_everywhere() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == setup["metadata"]["version"]
     assert citation["authors"] == [{"name": setup["metadata"]["author"]}]
-    assert f"## [{citation['version']}]" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"## {citation['version']}" in (ROOT / "CHANGELOG.md").read_text()
 
 
 def test_the_readme_names_every_command() -> None:
