@@ -38,7 +38,7 @@ def entering_exchange() -> bool:
 
 
 def share_of(count: int, of_rank: int | None = None) -> slice:
-    """Which of so many things a rank takes, this one by default: equally many, the first ranks one more."""
+    """Which of a number of things a rank takes, this one by default: equally many, the first ranks one more."""
     at, ranks = rank() if of_rank is None else of_rank, world_size()
     each, rest = divmod(count, ranks)
     return slice(at * each + min(at, rest), (at + 1) * each + min(at + 1, rest))
@@ -85,7 +85,7 @@ def problems_to_rows(x: Tensor, count: int) -> Tensor:
 
 
 def _shares(count: int) -> tuple[list[int], int]:
-    """How many of so many things each rank takes, and this one."""
+    """How many of a number of things each rank takes, and this one."""
     parts = [share_of(count, of_rank) for of_rank in range(world_size())]
     shares = [part.stop - part.start for part in parts]
     return shares, shares[rank()]

@@ -16,7 +16,7 @@ class UsageError(DinogenError):
 
 
 class Stopped(DinogenError):
-    """Work that was asked to stop and saved what it had; said plainly, as it is no failure.
+    """Work that was asked to stop and saved what it had; said plainly, as it is not a failure.
 
     Args:
         message: what was saved, and how to continue.

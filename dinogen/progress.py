@@ -30,7 +30,7 @@ def be_quiet(quiet: bool = True) -> Iterator[None]:
 
 
 def note(text: str) -> None:
-    """Say what is going on, to those who watch."""
+    """Say what happens, to those who watch."""
     if not _quiet:
         with tqdm.external_write_mode():  # above a bar, not into it
             print(text, flush=True)

@@ -44,7 +44,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         if path.stat().st_size > MOST_JSON_BYTES:
-            raise DamagedFile(f"{path}: longer than {MOST_JSON_BYTES} bytes, which is no such file")
+            raise DamagedFile(f"{path}: longer than {MOST_JSON_BYTES} bytes, so not such a file")
         return json.loads(path.read_bytes(), parse_constant=refuse_constant)
     except FileNotFoundError as error:
         raise DamagedFile(f"{path}: missing") from error
@@ -126,7 +126,7 @@ def find_misfit(found: Mapping[str, Any], expected: Shapes, partial: bool) -> st
 
 
 def unreadable(path: Path, error: OSError) -> DinogenError:
-    """A file that may be in order but is not to be had now."""
+    """A file that may be in order but cannot be read now."""
     return DinogenError(f"{path}: cannot be read ({error.strerror}); see to the file, then run the same command again")
 
 

@@ -125,7 +125,7 @@ def orientation_of(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1 where there is none or it cannot be read."""
     try:
         return int(image.getexif().get(EXIF_ORIENTATION, 1))
-    except Exception:  # a broken EXIF block is no reason to lose a good photo
+    except Exception:  # a broken EXIF block is not a reason to lose a good photo
         return 1
 
 

@@ -83,7 +83,7 @@ def download(dataset: str, output: Path, workers: int = 8) -> DownloadSummary:
 
     Raises:
         UsageError: no such list, or no address in it.
-        DinogenError: not one picture could be had, or there is no room.
+        DinogenError: not one picture could be fetched, or there is no room.
     """
     if is_hub(dataset) or (HUB_ID.fullmatch(dataset) and not Path(dataset).exists()
                            and Path(dataset).suffix.lower() not in {*LISTS, ".csv"}):  # fmt: skip

@@ -12,6 +12,7 @@ from launch.cli import VERBS
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 LONGEST = 25  # words in a sentence
+SUFFIXES = {".html", ".md", ".py", ".sbatch", ".sh", ".yaml"}
 INSTEAD = {
     r"\b(go|goes|going|went|gone) on\b": "resume or continue",
     r"\bno part in\b": "not used in",
@@ -84,4 +85,14 @@ def test_pages_are_plain_english(page: Path) -> None:
 def test_help_is_plain_english(verb: str) -> None:
     parser = importlib.import_module(f"launch.{verb}").build_parser()
     found = [fault for text in helps_of(parser) for fault in faults(text)]
+    assert not found, "\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize("folder", ["configs", "dinogen", "docker", "launch", "shards", "tests/helpers"])
+def test_code_comments_and_messages_avoid_the_same_words(folder: str) -> None:
+    files = [
+        path for path in sorted((ROOT / folder).rglob("*")) if path.suffix in SUFFIXES or path.name == "Dockerfile"
+    ]
+    lines = [(path, line) for path in files for line in path.read_text().splitlines()]
+    found = [f"{path.name}: {line.strip()}" for path, line in lines for word in INSTEAD if re.search(word, line, re.I)]
     assert not found, "\n" + "\n".join(found)

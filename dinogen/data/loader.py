@@ -36,7 +36,7 @@ class ShardLoader:
         world_size: number of processes.
         split: the split to read.
         workers: processes that read and decode ahead, where there is nothing to decode one thread; 0 reads when asked.
-        state: where to go on.
+        state: where to resume.
         verify: `sha256` reads every shard whole when it is first opened; `size` trusts its content.
         window_shards: shards whose samples are shuffled together.
         max_bad_fraction: share of the split that may turn out damaged before reading is given up.
@@ -79,7 +79,7 @@ class ShardLoader:
     def batches(self, batch_size: int, image_resolution: int | None, pyramid: bool = True) -> Iterator[Batch]:
         """Yield this rank's part of every global batch from `state` on, without end.
 
-        `state` counts what has been yielded, not what workers have read ahead. To go on with another batch
+        `state` counts what has been yielded, not what workers have read ahead. To resume with another batch
         size or resolution, close the iterator or drop it, and call again.
 
         Args:

@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class LoaderState:
-    """How far a loader has come: all that it needs to go on.
+    """How far a loader has come: all that it needs to resume.
 
     Args:
         epoch: how often every sample has been handed out, on all ranks together.

@@ -73,7 +73,7 @@ def energies(images: Tensor) -> dict[int, Energies]:
 def top_octave_power(images: Tensor) -> Tensor:
     """Power `[n]` of each image at spatial frequencies in the top octave: from half of the highest one up."""
     side = images.shape[-1]
-    # The window fades the borders out: a picture does not go on at its other side, and the jump would look like detail.
+    # The window fades the borders out. A picture does not continue at its other side: the jump would look like detail.
     fade = torch.hann_window(side, periodic=False, device=images.device)
     pixels = images.float()
     spectrum = torch.fft.rfft2((pixels - pixels.mean(dim=(-2, -1), keepdim=True)) * fade * fade[:, None])

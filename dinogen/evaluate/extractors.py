@@ -46,7 +46,7 @@ class InceptionFeatures:
 
     Raises:
         UsageError: torch-fidelity is not installed, or no such file.
-        DinogenError: the weights cannot be had or are not these.
+        DinogenError: the weights are not available, or are not these.
     """
 
     name = "inception"

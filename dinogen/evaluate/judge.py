@@ -79,7 +79,7 @@ def evaluate_images(samples: Tensor, reals: Tensor, device: torch.device | str =
     """Compare samples with real images.
 
     The reals are split into two halves. The first is what the samples are compared with; the second stands in for
-    the samples in the same comparison, which shows what a perfect generator would get from so many images.
+    the samples in the same comparison, which shows what a perfect generator would get from this number.
 
     Args:
         samples: uint8 `[n, 3, R, R]`.

@@ -70,7 +70,7 @@ class Court:
         """Load all of them.
 
         Raises:
-            UsageError, DinogenError: one that was asked for cannot be had.
+            UsageError, DinogenError: one that was asked for is not available.
         """
         others: list[Extractor] = []
         if terms.inception is not None:

@@ -1,4 +1,4 @@
-"""What the teacher says. The generator was trained on exactly this, so it is no independent judge."""
+"""What the teacher says. The generator was trained on exactly this, so it is not an independent judge."""
 
 import sys
 from collections.abc import Mapping

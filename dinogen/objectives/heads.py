@@ -21,7 +21,7 @@ from dinogen.tensor_files import Shapes, shapes_of
 HEADS, OPTIMIZER, RANDOM = "heads/", "optimizer/", "random"
 CHANNELS = 64
 LEARNING_RATE = 1e-3
-BETAS = (0.0, 0.99)  # with these, a gradient of zero is no step
+BETAS = (0.0, 0.99)  # with these, a gradient of zero moves nothing
 R1_GAMMA = 0.01
 
 

@@ -161,7 +161,7 @@ class Transport:
         return cls(cost, targets, (squares / count).sqrt(), distance, check=total.sum())
 
     def barycentric(self, temperature: float, iterations: int, groups: int = 1) -> Tensor:
-        """T(h): `[l, N, C]`; the mean over so many groups of targets, each with a plan of its own."""
+        """T(h): `[l, N, C]`; the mean over groups of targets, each with a plan of its own."""
         epsilon = (temperature * self.deviation).clamp(min=SMALLEST_EPSILON).repeat_interleave(groups, dim=0)
         cost = self.cost.unflatten(2, (groups, -1)).transpose(1, 2).flatten(0, 1)
         targets = self.targets.unflatten(1, (groups, -1)).flatten(0, 1)

@@ -56,7 +56,7 @@ def save_checkpoint(
         cur_nimg: the clock; names the checkpoint.
         tensors: one dict of tensors a file, by the file's stem.
         state: everything else, JSON-ready.
-        keep: so many of the newest are kept.
+        keep: number of the newest that are kept.
         keep_every_kimg: of the others the first one after every multiple of this; None keeps none of them.
 
     Raises:

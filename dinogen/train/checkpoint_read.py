@@ -78,7 +78,7 @@ def read_listed(file: Path, written: dict | None, part: Kept) -> dict[str, Tenso
 
 
 def check_state(path: Path, state: dict) -> None:
-    """Refuse a state that training could not go on from.
+    """Refuse a state that training could not resume from.
 
     Raises:
         DamagedFile: a key is missing, unknown, or of another type.
@@ -89,13 +89,13 @@ def check_state(path: Path, state: dict) -> None:
     for key, kind in STATE.items():
         value = state[key]
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise DamagedFile(f"{path}: {key} is no {getattr(kind, '__name__', kind)}")
+            raise DamagedFile(f"{path}: {key} is not {getattr(kind, '__name__', kind)}")
     counts = {key: state[key] for key in ("cur_nimg", "cur_step", "world_size")} | state["loader"]
     if state["loader"].keys() != LoaderState.__dataclass_fields__.keys():
         raise DamagedFile(f"{path}: loader does not say epoch and position")
     for key, count in counts.items():
         if type(count) is not int or not 0 <= count < MOST_COUNTED:
-            raise DamagedFile(f"{path}: {key} is no whole number from 0 up")
+            raise DamagedFile(f"{path}: {key} is not a whole number from 0 up")
     if not all(isinstance(written, dict) and written for written in (state["files"] or {}).values()):
         raise DamagedFile(f"{path}: files does not say how long each is")
     if not all(type(value) in (int, float) for value in (state["scaler"] or {}).values()):

@@ -3,7 +3,7 @@
 RUN/config.yaml          the merged config
 RUN/teacher.json         the spec of the teacher that it was started with
 RUN/environment.json     versions, devices, git state, one entry a launch
-RUN/checkpoints/nimg…/   everything to go on from; the last `saving.keep_checkpoints` are kept
+RUN/checkpoints/nimg…/   everything to resume from; the last `saving.keep_checkpoints` are kept
 RUN/snapshots/kimg…/     the averaged generator, for users
 RUN/pictures/            grids of samples
 RUN/log.txt              what was said on the screen and at each point of the scalars, with times
@@ -108,7 +108,7 @@ class RunFolder:
             remove_leftovers(folder)
 
     def check_same_generator(self, config: RunConfig) -> None:
-        """Refuse to go on with another network than the run was started with.
+        """Refuse to resume with another network than the run was started with.
 
         Raises:
             DinogenError: names the first key that differs.
@@ -124,7 +124,7 @@ class RunFolder:
                 )
 
     def check_same_teacher(self, data: str, packed: PyramidSpec) -> None:
-        """Refuse to go on with shards that another teacher packed than those that the run was started with.
+        """Refuse to resume with shards that another teacher packed than those that the run was started with.
 
         Raises:
             DinogenError: says in what they differ, and what to do.

@@ -19,7 +19,7 @@ class StopRequest:
     """While entered, a signal asks the loop to finish its step and save; a second Ctrl-C leaves at once.
 
     Args:
-        max_minutes: ask when so many minutes have passed since it was entered; None never does.
+        max_minutes: minutes after which it asks, since it was entered; None never does.
     """
 
     def __init__(self, max_minutes: float | None):

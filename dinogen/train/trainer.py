@@ -271,7 +271,7 @@ class Trainer:
     # ---- saving and resuming
 
     def attempt(self, write: Callable[[], object]) -> None:
-        """Write if possible: a full disk in the middle of a run is no reason to lose the run."""
+        """Write if possible: a full disk in the middle of a run is not a reason to lose the run."""
         try:
             write()
         except DinogenError as error:

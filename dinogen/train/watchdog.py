@@ -22,7 +22,7 @@ from dinogen import distributed
 from dinogen.errors import DinogenError
 
 TIMEOUT_SECONDS = 60.0  # without a heartbeat for this long a rank counts as dead
-HANG_SECONDS = 600.0  # so long may one rank let the others wait: for compiling, or for writing to a slow disk
+HANG_SECONDS = 600.0  # a rank may let the others wait, for compiling or writing to a slow disk
 GRACE_SECONDS = 5.0  # for the main thread to leave by itself
 _launches = count()
 
@@ -117,7 +117,7 @@ class Watchdog:
 
     def _find(self, now: float) -> str | None:
         """What is wrong with the other ranks, if something is."""
-        remedy = "run the same command again to go on from the last checkpoint"
+        remedy = "run the same command again to resume from the last checkpoint"
         states = {rank: json.loads(state) for rank, (state, _) in self._heard.items() if state}
         for rank, (_, _, where, farewell) in states.items():
             if farewell:

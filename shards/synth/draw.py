@@ -180,7 +180,7 @@ def _draw_hair(scene: Scene, hair: Solid, film: Film) -> None:
     box = hair_box(scene.person, scene.camera)
     head = film.head_cover[box.window]
     # Rays end at the skin: hair has an edge there, not a far wall seen through the face. Where the head fills a
-    # pixel only in part they go on, to the hair behind it.
+    # pixel only in part they continue, to the hair behind it.
     outline = (minimum_filter(head, 5) < 1.0) & (head > 0.0)
     farthest = np.where(outline, -1.3, np.maximum(film.depth[box.window] - 0.02, -1.3))
     surface = trace(hair, scene.camera, box, 1.4, farthest)

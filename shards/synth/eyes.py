@@ -99,7 +99,7 @@ def _paint_lashes(patch: Canvas, face: Face, person: Person, u: Array, v: Array)
     t = u / width
     reach = smoothstep(1.30 if person.lashes > 0.6 else 1.08, 0.95, t) * smoothstep(-1.08, -0.9, t)
     thick = (0.009 + 0.013 * person.lashes * smoothstep(-0.8, 0.9, t)) * reach
-    # Past the outer corner the lash line goes on upwards instead of following the lid down.
+    # Past the outer corner the lash line continues upwards instead of following the lid down.
     line = np.where(t > 0.86, np.maximum(upper, 0.02 * person.lashes + 0.24 * (u - 0.86 * width)), upper)
     upper_line = patch.edge(np.abs(v - line - 0.5 * thick) - thick, 0.010) * reach
     patch.paint(0.92 * upper_line, INK)

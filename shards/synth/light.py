@@ -109,7 +109,7 @@ def _spread(values: Array, seen: Array) -> Array:
 def bend(normal: Point, height: Array, scale: float) -> Point:
     """The normal of a surface with the relief `height` (units) on it, seen at `scale` pixels to the unit."""
     down, right = np.gradient(height * scale)
-    # A jump in depth is no slope of the relief, however steep it looks from here.
+    # A jump in depth is not a slope of the relief, however steep it looks from here.
     x, y, z = normal[0] - np.clip(right, -1.0, 1.0), normal[1] + np.clip(down, -1.0, 1.0), normal[2]
     length = np.sqrt(x * x + y * y + z * z)
     return x / length, y / length, z / length

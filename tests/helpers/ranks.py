@@ -24,7 +24,7 @@ def free_port() -> int:
 
 
 def torchrun(ranks: int, script: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess:
-    """Run a script on so many ranks; raises with what they said unless all end well."""
+    """Run a script on a number of ranks; raises with what they said unless all end well."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={ranks}"]
     done = subprocess.run(
         [*launcher, str(script), *arguments], cwd=ROOT, capture_output=True, text=True, env=ENVIRONMENT | more
@@ -57,7 +57,7 @@ class SteeredRun:
 
 
 def start_ranks(ranks: int, folder: Path, flags: list[str], plan: dict | None = None, **more: str) -> SteeredRun:
-    """Start `steered_run.py` on so many ranks, each a process of its own.
+    """Start `steered_run.py` on a number of ranks, each a process of its own.
 
     Args:
         folder: for the plan and the records.

@@ -1,4 +1,4 @@
-"""Started by tests on several ranks, or called on one: stops a run at several steps, goes on, and compares the ends.
+"""Started by tests on several ranks, or called on one: stops a run at several steps, resumes, and compares the ends.
 
 python resuming.py DATA FOLDER STEP…        STEP may end in `+`: the signal comes while the step computes
 """
@@ -55,7 +55,7 @@ def last_checkpoint(output: Path) -> dict[str, object]:
 
 
 def differences(data: str, folder: Path, stops: list[str]) -> list[str]:
-    """What a run that was stopped and went on has other than one that was not."""
+    """What a run that was stopped and resumed has other than one that was not."""
     torch.use_deterministic_algorithms(True)
     expected_steps = train(data, folder / "undisturbed", {})
     expected = last_checkpoint(folder / "undisturbed")
