@@ -103,7 +103,7 @@ def test_tensorboard_opens_on_an_overview_and_pictures(run):
 
 
 def test_a_caption_is_drawn_above_a_picture():
-    page = np.asarray(grid(torch.ones(4, 3, 8, 8), 2, "generated, 8×8 px"))
+    page = np.asarray(grid(torch.ones(4, 3, 8, 8), 2, "generated, 8 px"))
     height = 2 * 128 + 2
     assert page.shape[0] > height and page[:-height].min() < 100 and page[-height:].min() == 255
 

@@ -110,6 +110,11 @@ def test_a_perfect_face_rate_alone_impresses_nobody():
     assert said[0].startswith("Collapsed") and not any("Fréchet" in sentence for sentence in said)
 
 
+def test_nothing_is_said_twice():
+    said = verdict(report_of(coverage=0.1))
+    assert said[0].startswith("Far from real images: 10% of") and not any(text.startswith("10% of") for text in said)
+
+
 def test_few_samples_come_first_unless_they_show_enough():
     assert verdict(report_of(50))[0].startswith("Too few samples: distances of 50")
     assert verdict(report_of(50, diversity_pixels=0.1))[0].startswith("Collapsed")

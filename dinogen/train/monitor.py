@@ -137,7 +137,7 @@ class Monitor:
     def log_judgement(self, report: Mapping[str, Any]) -> None:
         """Write what a judge found, at the present clock."""
         self.trackers.log({f"{OVERVIEW}/face_rate": report["face_rate"], **scalars_of(report)}, self.cur_nimg)
-        self.judged = " ".join(verdict(report))
+        self.judged = " ".join(verdict(report)[:2])
         LOG.debug(f"{self.cur_nimg / 1000:.3f} kimg: {self.judged}")
 
     def watch_spread(self, spread: float) -> bool:

@@ -21,7 +21,7 @@ GRID_COUNT = 64
 PYRAMID_COUNT = 6  # of real and of generated images
 STRIP_ROWS = 4
 STRIP_FRAMES = 8
-CAPTION = 22  # pixels above a picture
+LETTERS = 20  # a caption's letters are as high as this part of a picture's width
 
 
 class Preview:
@@ -54,14 +54,13 @@ class Preview:
         count = min(PYRAMID_COUNT, len(real))
         shown = torch.cat([real[:count], samples[:count]])
         maps = last_layer(self.look(shown), self.spec)
-        size = f"{stage.resolution}×{stage.resolution} px"
+        pyramids = pyramid_picture(shown, maps, {"real": count, "generated": count})
+        size = f"{stage.resolution} px"
         pictures = {
             "1_generated": grid(samples, GRID_COLUMNS, f"generated, {size}"),
             "2_real": grid(real, GRID_COLUMNS, f"real, {size}"),
-            "3_pyramids": pyramid_picture(shown, maps, {"real": count, "generated": count}),
-            "4_interpolation": grid(
-                self.walks(network, stage), STRIP_FRAMES, "each row walks from one face to another"
-            ),
+            "3_pyramids": captioned(pyramids, "what the teacher sees: real | generated"),
+            "4_interpolation": grid(self.walks(network, stage), STRIP_FRAMES, "each row: from one face to another"),
         }
         ours, theirs = (mean_pairwise_distance(images.flatten(1)) for images in (samples, real))
         return pictures, float(ours / theirs)
@@ -74,10 +73,15 @@ class Preview:
         return network.synthesis(w, stage.resolution, stage.alpha)
 
 
-def grid(images: Tensor, columns: int, caption: str) -> Image.Image:
-    """Images in [-1, 1], row by row, with a line of text above."""
-    picture = image_grid(to_uint8(images), columns, viewing_scale(images.shape[-1]))
-    page = Image.new("RGB", (picture.width, picture.height + CAPTION), "white")
-    page.paste(picture, (0, CAPTION))
-    ImageDraw.Draw(page).text((2, 4), caption, "black", font_size=14)
+def captioned(picture: Image.Image, text: str) -> Image.Image:
+    """A picture with a line of text above it, large enough to be read in a thumbnail."""
+    size = picture.width // LETTERS
+    page = Image.new("RGB", (picture.width, picture.height + 3 * size // 2), "white")
+    page.paste(picture, (0, 3 * size // 2))
+    ImageDraw.Draw(page).text((2, size // 5), text, "black", font_size=size)
     return page
+
+
+def grid(images: Tensor, columns: int, caption: str) -> Image.Image:
+    """Images in [-1, 1], row by row."""
+    return captioned(image_grid(to_uint8(images), columns, viewing_scale(images.shape[-1])), caption)
