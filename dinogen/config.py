@@ -20,15 +20,12 @@ class TeacherConfig:
         precision: type of its parameters: fp32, bf16, or auto (bf16 in mixed precision on a GPU that has it).
         activation_checkpointing: compute layers again for the gradient instead of keeping their results. It takes less
             memory and half as much time again.
-        stored_pyramids_from: resolution in pixels from which the reals' stored pyramids are used. Below it, crops are
-            reduced to the stage's resolution and shown to the teacher. The default is the teacher's input size.
     """
 
     path: str | None = None
     shard: Literal["none", "fsdp", "auto"] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     activation_checkpointing: bool = False
-    stored_pyramids_from: int | None = None
 
 
 @dataclass
@@ -322,6 +319,7 @@ def require(config: Any, block: str, what: Literal["positive", "not negative"], 
 
 FROM_SHARDS = "gone: the shards' manifest says it"
 REFUTED = "gone: it did not help in trials"
+STORED = "gone: every stage's pyramids come from the shards"
 CONSTANT = "gone: it is a constant now"
 
 # Keys of earlier versions, and what they are called now.
@@ -345,7 +343,7 @@ RENAMED = {
     **{f"train.{key}": f"saving.{key}" for key in SavingConfig.__dataclass_fields__},
     **{f"train.{key}": f"machine.{key}" for key in MachineConfig.__dataclass_fields__},
     "train.init_from": "init_from",
-    "train.stored_pyramids_from": "teacher.stored_pyramids_from",
+    **dict.fromkeys(("train.stored_pyramids_from", "teacher.stored_pyramids_from"), STORED),
     **dict.fromkeys(
         (f"train.{key}" for key in ("betas", "clip_grad_norm", "max_bad_steps", "rank_timeout_seconds")), CONSTANT
     ),

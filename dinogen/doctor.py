@@ -211,12 +211,12 @@ def examine_data(data: str, teacher: str | None = None) -> Iterator[Finding]:
         folder = open_folder(data)
         manifest = folder.manifest()
         held = f"{manifest.samples} samples in {len(manifest.shards)} shards"
-        yield Finding("ok", f"{data}: {held}, of {manifest.spec.describe()}")
+        yield Finding("ok", f"{data}: {held}, of {manifest.specs.describe()}")
         if isinstance(folder, LocalFolder):
             for record in manifest.shards:
                 check_file(folder.path / record.name, record, "size")
-        spec = teacher_of(manifest.spec, teacher, "--teacher").spec
-        yield Finding("ok", f"{data}: its teacher is at hand ({spec.fingerprint})")
+        specs = teacher_of(manifest.specs, teacher, "--teacher").specs
+        yield Finding("ok", f"{data}: its teacher is at hand ({specs.fingerprint})")
     except DinogenError as error:
         text, _, remedy = str(error).partition("; ")
         yield Finding("fix", text, remedy or "give the folder that dinogen pack wrote")

@@ -1,6 +1,7 @@
 """What of an image the generator has to match: maps of patch embeddings, from coarse to fine. Tensors only.
 
-A pyramid is a dict of tensors for a batch of N images:
+In each stage of training the teacher looks at images of that stage's resolution, enlarged or reduced to the stage's
+view. A pyramid is a dict of tensors for a batch of N images:
 
     cls            [N, C]         the class token after the last layer
     l{k}_{g}x{g}   [N, C, g, g]   patch embeddings after layer k (counted from 1), averaged down to g×g
@@ -11,8 +12,9 @@ The colour maps are there because a DINO's last layers hardly see colour.
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -24,12 +26,13 @@ from dinogen.errors import UsageError
 Pyramid = dict[str, Tensor]
 
 COARSE_LIMIT = 8  # levels finer than this are big on disk: only the `fine_layers` have them
+REDUCTION = "box"  # the filter by which crops are reduced to a stage's resolution
 RGB_FLOOR = 1e-4  # variance below which a cell counts as flat: keeps the square root's gradient finite
 
 
 @dataclass(frozen=True)
 class PyramidSpec:
-    """Everything that decides the numbers in a pyramid.
+    """Everything that decides the numbers in a pyramid of one stage, but for the images' resolution.
 
     Args:
         teacher: name of the teacher: `tiny`, a hub id or a folder's name.
@@ -88,13 +91,14 @@ class PyramidSpec:
         canonical = json.dumps(asdict(self) | {"teacher": None}, sort_keys=True)
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
-    def describe(self) -> str:
-        """One line for messages: 'tiny (1a2b…) at 32 px, layers 1 2 3, levels 1 2 4 8'."""
-        fine = f" (above {COARSE_LIMIT}: layers {spaced(self.fine_layers)})" if self.fine_layers else ""
-        return (
-            f"{self.teacher} ({self.teacher_sha256}) at {self.input_size} px, layers {spaced(self.layers)}, "
-            f"levels {spaced(self.levels)}{fine}"
-        )
+    def describe_teacher(self) -> str:
+        """For messages: 'tiny (1a2b…), layers 1 2 3'."""
+        return f"{self.teacher} ({self.teacher_sha256}), layers {spaced(self.layers)}"
+
+    def describe_view(self) -> str:
+        """For messages: 'at 32 px, levels 1 2 4 8'."""
+        fine = f", above {COARSE_LIMIT} layers {spaced(self.fine_layers)}" if self.levels[-1] > COARSE_LIMIT else ""
+        return f"at {self.input_size} px, levels {spaced(self.levels)}{fine}"
 
     def levels_of(self, layer: int) -> tuple[int, ...]:
         """The levels that a layer's maps come in, from coarse to fine."""
@@ -133,6 +137,77 @@ class PyramidSpec:
 def spaced(numbers: Iterable[int]) -> str:
     """Numbers as a flag takes them."""
     return " ".join(map(str, numbers))
+
+
+@dataclass(frozen=True)
+class StagedSpec:
+    """What the teacher sees in every stage that the shards hold.
+
+    Args:
+        stages: the spec of each stage by its resolution R in pixels, from coarse to fine. All are of one teacher.
+
+    Raises:
+        UsageError: no stage at all.
+    """
+
+    stages: Mapping[int, PyramidSpec]
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise UsageError("--stages: give at least one resolution, such as 32")
+
+    def __iter__(self) -> Iterator[int]:
+        """The stages' resolutions, from coarse to fine."""
+        return iter(self.stages)
+
+    def __getitem__(self, resolution: int) -> PyramidSpec:
+        return self.stages[resolution]
+
+    def nearest(self, resolution: int) -> PyramidSpec:
+        """The spec of a stage; where there is none, of the next finer one, or of the finest."""
+        return self.stages[min((own for own in self.stages if own >= resolution), default=max(self.stages))]
+
+    @property
+    def finest(self) -> PyramidSpec:
+        """The spec of the stage with the highest resolution."""
+        return self.stages[max(self.stages)]
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits that change whenever any number in a pyramid could, and not with the teacher's name."""
+        canonical = json.dumps({resolution: spec.fingerprint for resolution, spec in self.stages.items()})
+        return hashlib.sha256(f"{canonical} {REDUCTION}".encode()).hexdigest()[:16]
+
+    def describe(self) -> str:
+        """One line for messages: 'tiny (1a2b…), layers 1 2 3, stages 16 32 (at 32 px, levels 1 2 4 8), 64 (…)'."""
+        return f"{self.finest.describe_teacher()}, stages {self.describe_views()}"
+
+    def describe_views(self) -> str:
+        """For messages: '16 32 (at 32 px, levels 1 2 4 8), 64 (at 64 px, …)'."""
+        views = groupby(self.stages, lambda resolution: self.stages[resolution].describe_view())
+        return ", ".join(f"{spaced(alike)} ({view})" for view, alike in views)
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Name and shape (without N) of every tensor of all stages' pyramids; one name has one shape in all."""
+        return {name: shape for spec in self.stages.values() for name, shape in spec.shapes().items()}
+
+    def stored_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The stored tensors of all stages as `R/NAME`."""
+        return {
+            f"{resolution}/{name}": shape
+            for resolution, spec in self.stages.items()
+            for name, shape in spec.stored_shapes().items()
+        }
+
+    def to_dict(self) -> dict:
+        """JSON-ready form, the inverse of `from_dict`."""
+        return {str(resolution): spec.to_dict() for resolution, spec in self.stages.items()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping) -> "StagedSpec":
+        """Rebuild a spec from `to_dict`'s result, as found in a manifest."""
+        specs = {int(resolution): PyramidSpec.from_dict(spec) for resolution, spec in values.items()}
+        return cls(dict(sorted(specs.items())))
 
 
 def level_name(layer: int, g: int) -> str:
@@ -193,6 +268,11 @@ def complete(stored: Mapping[str, Tensor], spec: PyramidSpec) -> Pyramid:
         pyramid |= {level_name(layer, g): pool(finest, g) for g in levels}
     finest = stored[colour_name(spec.colour_levels[-1])].float()
     return pyramid | {colour_name(g): pool_colour(finest, g) for g in spec.colour_levels}
+
+
+def reduce_to(images: Tensor, resolution: int) -> Tensor:
+    """Average `[N, 3, S, S]` down to `[N, 3, R, R]`; R divides S. This is how crops become a stage's images."""
+    return pool(images, resolution)
 
 
 def resize(images: Tensor, size: int) -> Tensor:

@@ -80,11 +80,6 @@ def ema_beta(cur_nimg: int, nimg_per_step: int, ema_kimg: float) -> float:
     return 0.5 ** (nimg_per_step / max(half_life, 1e-8))
 
 
-def uses_stored_pyramids(resolution: int, teacher_input_size: int, stored_from: int | None) -> bool:
-    """Whether reals come as stored pyramids at this stage, rather than as crops reduced to its resolution."""
-    return resolution >= (teacher_input_size if stored_from is None else stored_from)
-
-
 def stage_of_run(cur_nimg: int, config: RunConfig) -> Stage:
     """`stage_at` for a whole config."""
     return stage_at(cur_nimg, config.schedule, config.generator.img_resolution)

@@ -139,10 +139,11 @@ def config_of(case: Case, args: Namespace, crops: Path) -> "RunConfig":
     arguments = [
         "--config", str(args.preset), "--data", str(shards), "--output", str(args.output / "run"),
         f"--precision={case.precision}", f"--schedule.start_resolution={case.resolution}",
+        f"--generator.img_resolution={case.resolution}",
         f"--batches.generated={args.batch_size}", f"--batches.real={args.real_batch_size}",
         "--batches.generated_at={}", *case.flags.split(),
     ]  # fmt: skip
-    pack_folder(crops, shards, PackOptions(name))
+    pack_folder(crops, shards, PackOptions(name, stages=sorted(set(args.resolutions))))
     return train.make_config(parser, parser.parse_args(arguments))
 
 

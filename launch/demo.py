@@ -11,6 +11,7 @@ from launch.command import CommandParser, run_command, say_done
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 PORTRAITS = 400
+RESOLUTION = 32  # of the preset
 GRID = (8, 8)
 STRIP_ROWS, STRIP_FRAMES = 4, 8
 JUDGED = 200
@@ -64,7 +65,7 @@ def prepare_data(output: Path, photos: Path | None, seed: int) -> Path:
     crop_folder(photos, output / "crops")
     say(3, "Showing the crops to the teacher")
     captions = photos / "captions.csv"
-    options = PackOptions(captions=captions if captions.is_file() else None)
+    options = PackOptions(resolution=RESOLUTION, captions=captions if captions.is_file() else None)
     pack_folder(output / "crops", output / "shards", options)
     return output / "shards"
 

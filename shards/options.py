@@ -66,10 +66,12 @@ class PackOptions:
     Args:
         teacher: looks at the crops: tiny (random weights, for demos), a hub id such as facebook/dinov2-base, or the
             folder of a saved DINOv2 or DINOv3.
-        input_size: side of the picture that the teacher is shown, in pixels. Default: 32 for tiny, 224 for DINOv2, 256
-            for DINOv3.
+        resolution: highest resolution, in pixels, that a generator shall be trained at: all stages up to it are packed.
+        stages: resolutions to pack instead, in pixels, such as 32 64. The teacher looks at the crops at each of them.
+        input_size: side of the picture that the teacher is shown, in pixels, at every stage. Default: 8 patches a side
+            for small images, 16 for large ones; for DINOv2 112 up to 128 px and 224 above.
         layers: layers of the teacher to store, counted from 1. Default: all of tiny, four evenly spaced ones of others.
-        levels: sides of the stored maps, in cells, from coarse to fine. Default: 1 2 4 … up to the grid or 16.
+        levels: sides of the maps, in cells, from coarse to fine. Default: 1 2 4 … up to the grid or 16.
         fine_layers: layers whose maps above 8×8 are stored too, which is big on disk. Default: the last one.
         captions: what the photos show. A .csv with columns file,caption, or a .jsonl with those keys; 'file' is the
             photo's name. Or a folder with a photo.txt for photo.jpg, such as the photos' own. Default: the captions of
@@ -87,6 +89,8 @@ class PackOptions:
     """
 
     teacher: str = "tiny"
+    resolution: int = CROP_SIZE
+    stages: list[int] | None = None
     input_size: int | None = None
     layers: list[int] | None = None
     levels: list[int] | None = None

@@ -14,11 +14,11 @@ from dinogen.data.image import decode_image
 from dinogen.data.layout import PyramidLayout
 from dinogen.data.manifest import Manifest, ShardRecord
 from dinogen.data.schema import CROP_SIZE
-from dinogen.errors import DinogenError
+from dinogen.errors import DinogenError, UsageError
 from dinogen.files import make_output_folder
 from dinogen.progress import progress_bar
-from dinogen.pyramid import Pyramid
-from dinogen.teachers import Teacher, make_teacher
+from dinogen.pyramid import Pyramid, reduce_to, spaced
+from dinogen.teachers import Teacher, all_stages, make_teacher
 from shards.captions import read_captions
 from shards.options import PackOptions
 from shards.plan import Crop, InputDigest, Item, ShardPlan, crop_size_of, plan_shards, read_crop
@@ -57,12 +57,36 @@ def pack_folder(
     """
     captions = {} if options.captions is None else read_captions(options.captions)
     plans = plan_shards(crops, options.shard_size, options.mirror)
-    teacher = make_teacher(options.teacher, options.input_size, options.layers, options.levels, options.fine_layers)
-    packer = Packer(teacher, captions, options, crop_size_of(plans[0].items[0].image))
-    finished = Finished(make_output_folder(output), packer.spec, packer.how, packer.crop_size)
+    crop_size = crop_size_of(plans[0].items[0].image)
+    teacher = make_teacher(
+        options.teacher,
+        stages_of(options, crop_size),
+        options.input_size,
+        options.layers,
+        options.levels,
+        options.fine_layers,
+    )
+    packer = Packer(teacher, captions, options, crop_size)
+    finished = Finished(make_output_folder(output), packer.specs, packer.how, packer.crop_size)
     finished.refuse_others(plans)
     packer.pack(plans[rank::world_size], finished)
     return finished.write_manifest(plans)
+
+
+def stages_of(options: PackOptions, crop_size: int) -> list[int]:
+    """The resolutions that a generator can be trained at on these shards.
+
+    Raises:
+        UsageError: one that crops cannot be reduced to.
+    """
+    stages = options.stages or all_stages(options.resolution)
+    for resolution in stages:
+        if resolution not in all_stages(crop_size):
+            raise UsageError(
+                f"--stages: {resolution} px is not one of {spaced(all_stages(crop_size))}, to which crops of "
+                f"{crop_size} px can be reduced"
+            )
+    return stages
 
 
 class Packer:
@@ -84,8 +108,8 @@ class Packer:
         self.options = options
         # Other last bits: an earlier run's shards that were made otherwise are refused.
         self.how = options.precision * (options.precision != "fp32") + "compiled" * options.compile
-        self.spec = teacher.spec
-        self.layout = PyramidLayout(teacher.spec)
+        self.specs = teacher.specs
+        self.layout = PyramidLayout(teacher.specs)
         self.captions = captions
         self.crop_size = crop_size
 
@@ -107,7 +131,7 @@ class Packer:
         batches: Iterable[tuple[list[Crop], Pyramid]],
         count: Callable[[int], object],
     ) -> ShardRecord:
-        digest = InputDigest(self.spec, self.how)
+        digest = InputDigest(self.specs, self.how)
 
         def samples() -> Iterator[tuple[Crop, bytes]]:
             for crops, pyramids in batches:
@@ -148,16 +172,19 @@ class Packer:
             yield crops, places[place].copy_(pixels).div_(127.5).sub_(1)
 
     def _look(self, crops: Sequence[Crop], images: Tensor) -> Pyramid:
-        """The stored part of a batch's pyramids, fp16 on the CPU."""
+        """The stored part of a batch's pyramids of all stages, fp16 on the CPU."""
+        stored: Pyramid = {}
         try:
             with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, self.options.precision == "bf16"):
-                pyramid = self.look(images)
+                for resolution in self.specs:
+                    pyramid = self.look(reduce_to(images, resolution))
+                    names = self.specs[resolution].stored_shapes()
+                    stored |= {f"{resolution}/{name}": pyramid[name].half().cpu() for name in names}
         except Exception as error:
             if not self.options.compile:
                 raise
             reason = " ".join(str(error).split())[:160]
             raise DinogenError(f"the teacher could not be compiled ({reason}); leave --compile out") from error
-        stored = {name: pyramid[name].half().cpu() for name in self.layout.shapes}
         for name, maps in stored.items():
             good = maps.flatten(1).isfinite().all(dim=1)
             if not good.all():

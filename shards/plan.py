@@ -11,7 +11,7 @@ from dinogen.advice import command_line
 from dinogen.data.mistaken import steps_before
 from dinogen.data.schema import CROP_SIZES, IMAGE_SUFFIXES, KEY_PATTERN, RECORD_SUFFIX, SampleRecord
 from dinogen.errors import DinogenError, UsageError
-from dinogen.pyramid import PyramidSpec
+from dinogen.pyramid import StagedSpec
 from shards.captions import caption_of
 
 MIRROR_MARK = "-m"  # at the end of a mirrored sample's key
@@ -133,8 +133,8 @@ def read_crop(item: Item, captions: Mapping[str, str]) -> Crop:
 class InputDigest:
     """All that a shard is made from as one hash: the spec, how the teacher computes, every crop with its record."""
 
-    def __init__(self, spec: PyramidSpec, how: str = ""):
-        self._hash = hashlib.sha256((spec.fingerprint + how).encode())
+    def __init__(self, specs: StagedSpec, how: str = ""):
+        self._hash = hashlib.sha256((specs.fingerprint + how).encode())
 
     def add(self, crop: Crop) -> None:
         for part in (crop.key.encode(), crop.suffix.encode(), crop.image, crop.record):
@@ -144,9 +144,9 @@ class InputDigest:
         return self._hash.hexdigest()
 
 
-def digest_of(plan: ShardPlan, captions: Mapping[str, str], spec: PyramidSpec, how: str = "") -> str:
+def digest_of(plan: ShardPlan, captions: Mapping[str, str], specs: StagedSpec, how: str = "") -> str:
     """The input digest of a shard, from its crops as they are now."""
-    digest = InputDigest(spec, how)
+    digest = InputDigest(specs, how)
     for item in plan.items:
         digest.add(read_crop(item, captions))
     return digest.hexdigest()

@@ -120,7 +120,7 @@ def find_rows(data: Path, manifest: Manifest, keys: set[str], sources: set[str])
 def write_without(rows: set[int], shard: Shard, record: ShardRecord, manifest: Manifest) -> ShardRecord:
     """Write a shard's next revision, which lacks some rows."""
     name = next_name(record.name)
-    digest = InputDigest(manifest.spec)
+    digest = InputDigest(manifest.specs)
     kept = [row for row in range(len(shard)) if row not in rows]
 
     def samples() -> Iterator[tuple[Crop, bytes]]:

@@ -12,7 +12,7 @@ from dinogen.data.schema import CROP_SIZE
 from dinogen.errors import DinogenError
 from dinogen.files import make_output_folder, write_json
 from dinogen.progress import progress
-from dinogen.pyramid import PyramidSpec
+from dinogen.pyramid import StagedSpec
 from shards.plan import ShardPlan, digest_of
 
 UNFINISHED = ".unfinished"  # a JSON for every shard that stands, until the manifest replaces them
@@ -23,7 +23,7 @@ class Finished:
 
     Args:
         output: an existing folder.
-        spec: of the pyramids that are to be packed.
+        specs: of the pyramids that are to be packed.
         how: the teacher computes, where that is not in fp32 as it is.
         crop_size: side of the crops in pixels.
 
@@ -31,10 +31,10 @@ class Finished:
         DinogenError: the folder holds shards of another spec, or tars that `pack` did not write.
     """
 
-    def __init__(self, output: Path, spec: PyramidSpec, how: str = "", crop_size: int = CROP_SIZE):
+    def __init__(self, output: Path, specs: StagedSpec, how: str = "", crop_size: int = CROP_SIZE):
         self.output = output
         self.crop_size = crop_size
-        self.spec = spec
+        self.specs = specs
         self.how = how
         self.folder = output / UNFINISHED
         self.records = self._read()
@@ -63,7 +63,7 @@ class Finished:
     def add(self, record: ShardRecord) -> None:
         """Note a shard that has just got its name."""
         self.records[record.name] = record
-        write_json(self.folder / f"{record.name}.json", {"shard": asdict(record), "spec": self.spec.to_dict()})
+        write_json(self.folder / f"{record.name}.json", {"shard": asdict(record), "stages": self.specs.to_dict()})
 
     def write_manifest(self, plans: Sequence[ShardPlan]) -> Manifest | None:
         """Write the manifest, from which on the folder is complete; None if shards of `plans` are still missing.
@@ -73,7 +73,7 @@ class Finished:
         self.records = self._read() | self.records
         if any(plan.name not in self.records for plan in plans):
             return None
-        manifest = Manifest(self.spec, tuple(self.records[plan.name] for plan in plans), self.crop_size)
+        manifest = Manifest(self.specs, tuple(self.records[plan.name] for plan in plans), self.crop_size)
         manifest.write(self.output)
         shutil.rmtree(self.folder, ignore_errors=True)
         return manifest
@@ -84,7 +84,7 @@ class Finished:
         notes = self._read_notes()
         if (self.output / MANIFEST_NAME).exists():
             manifest = read_manifest(self.output)
-            self._check_spec(MANIFEST_NAME, manifest.spec)
+            self._check_specs(MANIFEST_NAME, manifest.specs)
             return {record.name: record for record in manifest.shards}
         if foreign:
             raise self._refusal("that dinogen pack did not write", "*.tar")
@@ -95,22 +95,22 @@ class Finished:
         for note in self.folder.glob("*.json"):
             try:
                 values = json.loads(note.read_bytes())
-                record, spec = ShardRecord(**values["shard"]), PyramidSpec.from_dict(values["spec"])
+                record, specs = ShardRecord(**values["shard"]), StagedSpec.from_dict(values["stages"])
             except FileNotFoundError:
                 continue
             except (ValueError, KeyError, TypeError) as error:
                 raise DinogenError(f"{note}: damaged ({error}); delete it, and its shard is packed again") from error
-            self._check_spec(record.name, spec)
+            self._check_specs(record.name, specs)
             records[record.name] = record
         return records
 
-    def _check_spec(self, name: str, spec: PyramidSpec) -> None:
-        if spec.fingerprint != self.spec.fingerprint:
-            raise self._refusal(f"of {spec.describe()}, and this run packs {self.spec.describe()}", name)
+    def _check_specs(self, name: str, specs: StagedSpec) -> None:
+        if specs.fingerprint != self.specs.fingerprint:
+            raise self._refusal(f"of {specs.describe()}, and this run packs {self.specs.describe()}", name)
 
     def _is_whole(self, plan: ShardPlan, captions: Mapping[str, str]) -> bool:
         record, path = self.records[plan.name], self.output / plan.name
-        if record.input_sha256 != digest_of(plan, captions, self.spec, self.how):
+        if record.input_sha256 != digest_of(plan, captions, self.specs, self.how):
             what = "made from other crops, records or captions, or with another --shard-size, --precision or --compile"
             raise self._refusal(what, plan.name)
         return path.is_file() and path.stat().st_size == record.bytes and file_sha256(path) == record.sha256

@@ -39,7 +39,7 @@ def verify_folder(data: Path | str) -> list[str]:
 def _problems_of(folder: LocalFolder | RemoteFolder) -> list[str]:
     manifest = folder.manifest()
     problems = [f"{path}: not in the manifest" for path in unlisted(folder, manifest)]
-    layout = PyramidLayout(manifest.spec)
+    layout = PyramidLayout(manifest.specs)
     home: dict[str, str] = {}  # key → the shard that it was seen in first
     for record in progress(manifest.shards, desc="verify", unit="shard"):
         try:

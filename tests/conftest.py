@@ -19,7 +19,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.fixture(scope="session")
 def shards32(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """48 drawn crops, packed for the tiny teacher at 32 pixels."""
+    """48 drawn crops, packed for the tiny teacher in all stages."""
     folder = tmp_path_factory.mktemp("shards32")
     make_crops(folder / "crops", 48)
     pack_folder(folder / "crops", folder / "shards", PackOptions(teacher="tiny", shard_size=20))

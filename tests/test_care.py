@@ -70,13 +70,13 @@ def forge(data: Path, change) -> str:
             tar.addfile(info, io.BytesIO(payload))
     old = manifest.shards[1]
     new = ShardRecord(old.name, path.stat().st_size, file_sha256(path), old.samples, old.split, old.input_sha256)
-    Manifest(manifest.spec, (manifest.shards[0], new, *manifest.shards[2:])).write(data)
+    Manifest(manifest.specs, (manifest.shards[0], new, *manifest.shards[2:])).write(data)
     return first
 
 
 def not_finite(members: dict[str, bytes], key: str) -> None:
     pyramid = load(members[f"{key}.pyramid.safetensors"])
-    pyramid["l2_8x8"][0, 0, 0] = torch.inf
+    pyramid["32/l2_8x8"][0, 0, 0] = torch.inf
     members[f"{key}.pyramid.safetensors"] = save(pyramid)
 
 
@@ -99,7 +99,7 @@ def no_record(members: dict[str, bytes], key: str) -> None:
 @pytest.mark.parametrize(
     "change, message",
     [
-        (not_finite, "has infinite or undefined numbers in 'l2_8x8'"),
+        (not_finite, "has infinite or undefined numbers in '32/l2_8x8'"),
         (wrong_shape, "holds cls instead of"),
         (no_picture, "cannot be decoded"),
         (other_split, "is of split 'val' in a shard of 'train'"),
@@ -130,7 +130,7 @@ def test_a_key_in_two_shards_is_found(data: Path):
     manifest = read_manifest(data)
     shutil.copy(data / "shard-000000.tar", data / "shard-000009.tar")
     twin = ShardRecord(**(manifest.shards[0].__dict__ | {"name": "shard-000009.tar"}))
-    Manifest(manifest.spec, (*manifest.shards, twin)).write(data)
+    Manifest(manifest.specs, (*manifest.shards, twin)).write(data)
     problems = verify_folder(data)
     assert len(problems) == 8 and "is in shard-000000.tar too" in problems[0]
 
@@ -142,9 +142,10 @@ def test_inspect_says_what_is_there_and_draws_it(data: Path, tmp_path: Path, cap
     picture = tmp_path / "look.png"
     assert inspect.main(["--data", str(data), "--output", str(picture), "--count", "3"]) == 0
     text = capsys.readouterr().out
-    assert "24 (20 train, 4 val)" in text and "tiny" in text and "l3_8x8 128×8×8" in text
+    assert "24 (20 train, 4 val)" in text and "tiny" in text and "l3_16x16 128×16×16" in text
     image = np.asarray(Image.open(picture))
-    assert image.shape == (18 + 3 * 132 - 4, 5 * 132 - 4, 3)  # crop, three layers, colour, below their names
+    one = 18 + 3 * 132 - 4  # of a stage: crop, three layers, colour, below their names
+    assert image.shape == (7 * (one + 4) - 4, 5 * 132 - 4, 3)
     for column in range(5):
         assert image[:18, column * 132 : column * 132 + 128].min() < 100
         assert image[18:146, column * 132 : column * 132 + 128].std() > 10

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from dinogen.config import FrechetConfig
 from dinogen.errors import DinogenError
 from dinogen.objectives.frechet import FrechetLoss
-from dinogen.pyramid import PyramidSpec
+from dinogen.pyramid import PyramidSpec, StagedSpec
 from dinogen.tensor_files import MOST_JSON_BYTES
 from dinogen.train.checkpoint import load_newest, save_checkpoint
 from dinogen.train.checkpoint_read import digest_of, fingerprint
@@ -59,7 +59,7 @@ def test_what_was_saved_comes_back(tmp_path):
 def remembered_moments() -> FrechetLoss:
     """A Fréchet loss after one step."""
     spec = PyramidSpec("t", "0", input_size=8, patch_size=4, width=4, layers=(1,), levels=(1, 2), fine_layers=())
-    loss = FrechetLoss(FrechetConfig(), spec, torch.device("cpu"))
+    loss = FrechetLoss(FrechetConfig(), StagedSpec({8: spec}), torch.device("cpu"))
     generated, real = ({name: torch.randn(6, *shape) for name, shape in spec.shapes().items()} for _ in range(2))
     loss.compare(generated, real)
     loss.settle(keep=True)

@@ -63,7 +63,7 @@ def test_the_manifest_says_the_size_and_every_reader_follows(data: Path):
     images = load_crops(data, 3, resolution=512)
     assert images.shape == (3, 3, 512, 512)
     for resolution in (256, 64):
-        batch = next(ShardLoader(data, seed=0).batches(3, image_resolution=resolution))
+        batch = next(ShardLoader(data, seed=0).batches(3, image_resolution=resolution, stage=None))
         exact = torch.nn.functional.avg_pool2d(images.float(), 512 // resolution)
         assert (batch.images.float() - exact).abs().mean() < 2
 
@@ -89,7 +89,7 @@ def test_inspect_says_the_size(data: Path, tmp_path: Path, capsys):
 
 def test_removing_keeps_the_size(data: Path):
     loader = ShardLoader(data, seed=0)
-    remove_samples(data, keys=next(loader.batches(1, image_resolution=None)).keys)
+    remove_samples(data, keys=next(loader.batches(1, image_resolution=None, stage=None)).keys)
     assert read_manifest(data).crop_size == 512 and verify_folder(data) == []
 
 

@@ -165,16 +165,6 @@ def test_a_folder_gives_a_fixed_random_choice_of_averaged_images(tmp_path):
     assert all((image.float() - averaged).flatten(1).abs().max(1).values.min() <= 1 for image in some)
 
 
-def test_square_images_that_were_not_cut_by_dinogen_are_taken_with_a_word(tmp_path, capsys):
-    save_faces(tmp_path / "crops", 2)
-    load_reference(tmp_path / "crops", 4, 32)
-    assert "crops: dinogen crop did not cut these images" in capsys.readouterr().err
-    for path in (tmp_path / "crops").glob("*.png"):
-        path.with_suffix(".json").write_text("{}")
-    load_reference(tmp_path / "crops", 4, 32)
-    assert "did not cut" not in capsys.readouterr().err
-
-
 def test_a_broken_image_is_named(tmp_path):
     save_faces(tmp_path / "crops", 2)
     (tmp_path / "crops" / "bad.png").write_bytes(b"<html>")

@@ -145,11 +145,11 @@ def teacher():
 
 
 def test_the_shards_name_the_teacher(shards32, teacher, tmp_path):
-    assert find_teacher("auto", shards32).spec == teacher.spec
+    assert find_teacher("auto", shards32).specs[32] == teacher.specs[32]
     assert find_teacher("none", shards32) is None
     save_faces(tmp_path / "crops", 1)
     assert find_teacher("auto", tmp_path / "crops") is None
-    assert find_teacher("tiny", tmp_path / "crops").spec == teacher.spec
+    assert find_teacher("tiny", tmp_path / "crops").specs[32] == teacher.specs[32]
 
 
 def test_a_teacher_out_of_reach_is_noted_unless_it_was_asked_for(shards32, tmp_path, monkeypatch, capsys):
@@ -166,7 +166,7 @@ def test_the_signal_is_the_distance_of_class_tokens_and_the_drift_of_every_map(t
     signal, nearest = training_signal(draw_faces(20, seed=1) // 2, reals[:20], reals[20:], teacher)
     tokens = [teacher(to_float(images))["cls"] for images in (draw_faces(20, seed=1) // 2, reals[:20])]
     assert signal["frechet_teacher"] == pytest.approx(metrics.frechet_distance(*tokens), rel=1e-4)
-    assert signal["displacement"].keys() == signal["spread"].keys() == teacher.spec.shapes().keys()
+    assert signal["displacement"].keys() == signal["spread"].keys() == teacher.specs[32].shapes().keys()
     real = signal["real_against_real"]
     assert signal["frechet_teacher"] > 2 * real["frechet_teacher"]
     assert all(value > real["displacement"][name] for name, value in signal["displacement"].items())

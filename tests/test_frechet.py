@@ -6,13 +6,14 @@ from torch import Tensor
 
 from dinogen.config import FrechetConfig
 from dinogen.objectives.frechet import RIDGE, FrechetLoss, Moments
-from dinogen.pyramid import PyramidSpec
+from dinogen.pyramid import PyramidSpec, StagedSpec
 
 SPEC = PyramidSpec("t", "0", input_size=8, patch_size=4, width=6, layers=(1,), levels=(1, 2), fine_layers=())
+SPECS = StagedSpec({8: SPEC})
 
 
 def make_loss(memory: float = 10_000) -> FrechetLoss:
-    return FrechetLoss(FrechetConfig(), SPEC, torch.device("cpu"), memory)
+    return FrechetLoss(FrechetConfig(), SPECS, torch.device("cpu"), memory)
 
 
 def correlated(count: int, width: int = 6, seed: int = 0, shift: float = 0.0) -> Tensor:

@@ -16,7 +16,7 @@ from dinogen.objectives import Surroundings
 from dinogen.objectives.augment import DRAWS, augment
 from dinogen.objectives.head_network import Heads, gradient_penalty, heads_loss
 from dinogen.objectives.heads import HeadsTerm
-from dinogen.pyramid import PyramidSpec
+from dinogen.pyramid import PyramidSpec, StagedSpec
 from dinogen.teachers import make_teacher
 from helpers.equal_heads import train_heads
 from helpers.training import complaint, flags, newest
@@ -30,14 +30,15 @@ def teacher():
     return make_teacher("tiny")
 
 
-def small_spec(width: int = 6, grid: int = 4) -> PyramidSpec:
-    return PyramidSpec("t", "0", input_size=4 * grid, patch_size=4, width=width, layers=(1, 2), levels=(1, grid),
+def small_spec(width: int = 6, grid: int = 4) -> StagedSpec:
+    spec = PyramidSpec("t", "0", input_size=4 * grid, patch_size=4, width=width, layers=(1, 2), levels=(1, grid),
                        fine_layers=())  # fmt: skip
+    return StagedSpec({32: spec})
 
 
-def make_term(config: HeadsConfig | None = None, spec: PyramidSpec | None = None, look=None, **options) -> HeadsTerm:
+def make_term(config: HeadsConfig | None = None, spec: StagedSpec | None = None, look=None, **options) -> HeadsTerm:
     config = config or HeadsConfig(weight=1)
-    return HeadsTerm(config, Surroundings(spec or look.spec, look, torch.device("cpu"), seed=0), **options)
+    return HeadsTerm(config, Surroundings(spec or look.specs, look, torch.device("cpu"), seed=0), **options)
 
 
 # ---- augmentation
@@ -100,9 +101,9 @@ def test_the_penalty_is_the_squared_length_of_the_gradient_by_finite_differences
     torch.manual_seed(0)
     spec = small_spec()
     heads = Heads(spec, channels=8).double()
-    real = {name: torch.randn(2, 6, 4, 4, dtype=torch.float64) for name in heads.names}
+    real = {name: torch.randn(2, 6, 4, 4, dtype=torch.float64) for name in heads.heads}
     squares = []
-    for name in heads.names:
+    for name in heads.heads:
         slopes = torch.zeros(real[name].numel(), dtype=torch.float64)
         for index in range(len(slopes)):
             nudge = torch.zeros_like(slopes)
@@ -110,12 +111,16 @@ def test_the_penalty_is_the_squared_length_of_the_gradient_by_finite_differences
             there, back = (heads.heads[name](real[name] + sign * nudge.view_as(real[name])).sum() for sign in (1, -1))
             slopes[index] = (there - back).detach() / 2e-5
         squares.append(slopes.view_as(real[name]).square().sum(dim=1).mean())
-    expected = spec.width * torch.stack(squares).mean()
+    expected = heads.width * torch.stack(squares).mean()
     torch.testing.assert_close(gradient_penalty(heads, real), expected, rtol=1e-5, atol=1e-8)
 
 
 def test_heads_look_at_the_finest_map_of_every_layer():
-    assert Heads(make_teacher("tiny", input_size=64).spec, 8).names == ["l1_8x8", "l2_8x8", "l3_16x16"]
+    assert [*Heads(make_teacher("tiny", [64]).specs, 8).heads] == ["l1_8x8", "l2_8x8", "l3_16x16"]
+    teacher = make_teacher("tiny", [32, 64])
+    heads = Heads(teacher.specs, 8)
+    for size, finest in ((32, "l3_8x8"), (64, "l3_16x16")):
+        assert [*heads.tokens_of(teacher(torch.zeros(1, 3, size, size)))] == ["l1_8x8", "l2_8x8", finest]
 
 
 def test_heads_learn_to_separate_two_distributions_and_not_one_from_itself():
@@ -125,7 +130,7 @@ def test_heads_learn_to_separate_two_distributions_and_not_one_from_itself():
         term = make_term(spec=spec, learning_rate=3e-3, r1_gamma=0.1)
 
         def draw(shift: float) -> dict[str, Tensor]:
-            return {name: torch.randn(32, 6, 4, 4) + shift for name in term.heads.names}
+            return {name: torch.randn(32, 6, 4, 4) + shift for name in term.heads.heads}
 
         for _ in range(60):
             term.learn(draw(0.0), draw(shift))

@@ -17,6 +17,7 @@ from dinogen.data.manifest import read_manifest
 from dinogen.data.order import SampleOrder
 from dinogen.data.shard import Shard
 from dinogen.errors import DinogenError, UsageError
+from dinogen.pyramid import reduce_to
 from dinogen.teachers import make_teacher
 from helpers.crop_folder import draw_crop, make_crops
 from shards.options import PackOptions
@@ -36,7 +37,7 @@ def crops(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def data(crops: Path, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("shards")
-    pack_folder(crops, folder, PackOptions(shard_size=12))
+    pack_folder(crops, folder, PackOptions(stages=[16, 32], shard_size=12))
     return folder
 
 
@@ -45,7 +46,7 @@ def make_loader(data: Path, **options) -> ShardLoader:
 
 
 def keys_of(loader: ShardLoader, batches: int, batch_size: int = 8) -> list[list[str]]:
-    found = loader.batches(batch_size, image_resolution=None, pyramid=False)
+    found = loader.batches(batch_size, image_resolution=None, stage=None)
     return [batch.keys for batch in islice(found, batches)]
 
 
@@ -122,27 +123,28 @@ def test_the_batch_size_may_change_on_the_way(data: Path):
 
 
 def test_a_batch_holds_what_the_teacher_saw(data: Path, crops: Path):
-    batch = next(make_loader(data).batches(16, image_resolution=256))
-    teacher = make_teacher("tiny")
-    with torch.no_grad():
-        pyramid = teacher(batch.images.float() / 127.5 - 1)
-    assert set(batch.pyramid) == set(teacher.spec.stored_shapes())
-    for name, stored in batch.pyramid.items():
-        assert stored.dtype == torch.float16 and stored.is_contiguous()
-        assert torch.equal(stored, pyramid[name].half())
+    teacher = make_teacher("tiny", [16, 32])
+    for stage in (16, 32):
+        batch = next(make_loader(data).batches(16, image_resolution=256, stage=stage))
+        with torch.no_grad():
+            pyramid = teacher(reduce_to(batch.images.float() / 127.5 - 1, stage))
+        assert set(batch.pyramid) == set(teacher.specs[stage].stored_shapes())
+        for name, stored in batch.pyramid.items():
+            assert stored.dtype == torch.float16 and stored.is_contiguous()
+            assert torch.equal(stored, pyramid[name].half())
 
 
 @pytest.mark.parametrize("resolution", [4, 16, 64, 128])
 def test_images_are_averaged_down(data: Path, resolution: int):
-    full = next(make_loader(data).batches(8, image_resolution=256)).images
-    small = next(make_loader(data).batches(8, image_resolution=resolution)).images
+    full = next(make_loader(data).batches(8, image_resolution=256, stage=None)).images
+    small = next(make_loader(data).batches(8, image_resolution=resolution, stage=None)).images
     assert small.shape == (8, 3, resolution, resolution) and small.dtype == torch.uint8
     exact = torch.nn.functional.avg_pool2d(full.float(), 256 // resolution)
     assert (small - exact).abs().mean() < 1 and (small - exact).abs().max() < 8
 
 
 def test_what_is_not_asked_for_is_not_read(data: Path):
-    batch = next(make_loader(data).batches(4, image_resolution=None, pyramid=False))
+    batch = next(make_loader(data).batches(4, image_resolution=None, stage=None))
     assert batch.images is None and batch.pyramid is None
     assert batch.captions == [None] * 4
 
@@ -168,17 +170,17 @@ def test_previews_are_crops_of_the_split_each_once(data: Path):
 
 def test_a_batch_must_divide_among_the_ranks(data: Path):
     with pytest.raises(UsageError, match="a batch of 10 cannot be split evenly among 4 ranks; take 8"):
-        make_loader(data, world_size=4).batches(10, None)
+        make_loader(data, world_size=4).batches(10, None, None)
 
 
 def test_too_few_samples_for_a_batch_are_refused(data: Path):
     with pytest.raises(DinogenError, match="50 samples are too few for a batch of 64"):
-        make_loader(data).batches(64, None)
+        make_loader(data).batches(64, None, None)
 
 
 def test_an_impossible_resolution_is_refused(data: Path):
     with pytest.raises(UsageError, match="resolution 48"):
-        make_loader(data).batches(8, 48)
+        make_loader(data).batches(8, 48, None)
 
 
 def test_an_empty_split_is_refused(data: Path):
@@ -272,7 +274,7 @@ def test_more_damage_than_allowed_ends_it(data: Path, tmp_path: Path):
 @pytest.mark.parametrize("what", ["image", "pyramid"])
 def test_damage_inside_a_sample_is_found_when_it_is_read(data: Path, tmp_path: Path, what: str):
     shard = Shard(data / read_manifest(data).shards[1].name)
-    start = {"image": b"\xff\xd8\xff", "pyramid": b'{"cls"'}[what]
+    start = {"image": b"\xff\xd8\xff", "pyramid": b'{"16/cls"'}[what]
 
     def change(payload: bytearray) -> bytearray:
         at = payload.index(start)
@@ -281,7 +283,7 @@ def test_damage_inside_a_sample_is_found_when_it_is_read(data: Path, tmp_path: P
 
     damaged_copy(data, tmp_path, change)
     loader = make_loader(tmp_path, verify="size", max_bad_fraction=0.02)
-    batches = islice(loader.batches(10, image_resolution=32), 5)
+    batches = islice(loader.batches(10, image_resolution=32, stage=32), 5)
     assert shard.keys[0] not in sum([batch.keys for batch in batches], [])
     assert loader.quarantined == 1
 

@@ -25,6 +25,7 @@ from dinogen.data.loader import ShardLoader
 from dinogen.data.manifest import Manifest, read_manifest
 from dinogen.data.shard import Shard
 from dinogen.errors import DinogenError
+from dinogen.pyramid import reduce_to
 from dinogen.teachers import Teacher, make_teacher
 from helpers.crop_folder import make_crops
 from launch.pack import main
@@ -34,6 +35,7 @@ from shards.plan import plan_shards
 from shards.resume import Finished
 
 COUNT = 30
+STAGES = [16, 32]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,7 @@ def crops(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def packed(crops: Path, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("packed")
-    pack_folder(crops, folder, PackOptions(shard_size=12))
+    pack_folder(crops, folder, PackOptions(stages=STAGES, shard_size=12))
     return folder
 
 
@@ -73,7 +75,7 @@ def test_plain_webdataset_reads_the_shards(crops: Path, packed: Path):
     assert [sample["__key__"] for sample in samples] == sorted(path.stem for path in crops.glob("*.jpg"))
     for sample in samples:
         assert sample["jpg"] == (crops / f"{sample['__key__']}.jpg").read_bytes()
-        assert set(load(sample["pyramid.safetensors"])) == set(read_manifest(packed).spec.stored_shapes())
+        assert set(load(sample["pyramid.safetensors"])) == set(read_manifest(packed).specs.stored_shapes())
         record = json.loads(sample["json"])
         crop = json.loads((crops / f"{sample['__key__']}.json").read_text())
         assert {name: record[name] for name in ("source", "box", "licence")} == {
@@ -101,7 +103,7 @@ def test_the_manifest_describes_the_shards(packed: Path):
 
 @pytest.mark.parametrize("options", [{"batch_size": 7}, {"batch_size": 64, "workers": 2}, {"batch_size": 1}])
 def test_bytes_do_not_depend_on_how_it_was_packed(crops: Path, packed: Path, tmp_path: Path, options: dict):
-    pack_folder(crops, tmp_path, PackOptions(shard_size=12, **options))
+    pack_folder(crops, tmp_path, PackOptions(stages=STAGES, shard_size=12, **options))
     assert contents(tmp_path) == contents(packed)
 
 
@@ -116,24 +118,24 @@ def test_png_crops_are_packed_unchanged(tmp_path: Path):
 def test_splits_do_not_share_a_shard(tmp_path: Path):
     train = make_crops(tmp_path / "crops", 8)
     val = make_crops(tmp_path / "crops", 3, first=8, split="val")
-    manifest = pack_folder(tmp_path / "crops", tmp_path / "out", PackOptions(shard_size=6))
+    manifest = pack_folder(tmp_path / "crops", tmp_path / "out", PackOptions(stages=STAGES, shard_size=6))
     assert [(shard.split, shard.samples) for shard in manifest.shards] == [("train", 6), ("train", 2), ("val", 3)]
     assert keys(tmp_path / "out") == sorted(train) + sorted(val)
 
 
 def test_mirrored_samples_hold_what_the_teacher_sees_in_the_mirror(crops: Path, tmp_path: Path):
-    pack_folder(crops, tmp_path, PackOptions(mirror=True, shard_size=25))
+    pack_folder(crops, tmp_path, PackOptions(stages=STAGES, mirror=True, shard_size=25))
     assert [shard.samples for shard in read_manifest(tmp_path).shards] == [25, 25, 10]
     both = sorted(path.stem + mark for path in crops.glob("*.jpg") for mark in ("", "-m"))
     assert keys(tmp_path) == both
     loader = ShardLoader(tmp_path, seed=0)
-    batch = next(loader.batches(2 * COUNT, image_resolution=256))
+    batch = next(loader.batches(2 * COUNT, image_resolution=256, stage=32))
     row = {key: i for i, key in enumerate(batch.keys)}
     plain = [row[key] for key in both if not key.endswith("-m")]
     mirrored = [row[key] for key in both if key.endswith("-m")]
     assert torch.equal(batch.images[mirrored], batch.images[plain].flip(-1))
     with torch.no_grad():
-        seen = make_teacher("tiny")(batch.images[mirrored].float() / 127.5 - 1)
+        seen = make_teacher("tiny")(reduce_to(batch.images[mirrored].float() / 127.5 - 1, 32))
     for name, stored in batch.pyramid.items():
         assert torch.equal(stored[mirrored], seen[name].half())
     assert not torch.allclose(batch.pyramid["l3_8x8"][mirrored], batch.pyramid["l3_8x8"][plain].flip(-1), atol=0.1)
@@ -141,22 +143,22 @@ def test_mirrored_samples_hold_what_the_teacher_sees_in_the_mirror(crops: Path, 
 
 def pyramids(folder: Path) -> dict[str, torch.Tensor]:
     loader = ShardLoader(folder, seed=0)
-    return next(loader.batches(COUNT, image_resolution=None)).pyramid
+    return next(loader.batches(COUNT, image_resolution=None, stage=32)).pyramid
 
 
 def test_in_bf16_the_teacher_sees_nearly_the_same(crops: Path, packed: Path, tmp_path: Path):
-    pack_folder(crops, tmp_path, PackOptions(shard_size=12, precision="bf16"))
+    pack_folder(crops, tmp_path, PackOptions(stages=STAGES, shard_size=12, precision="bf16"))
     for name, seen in pyramids(tmp_path).items():
         exact = pyramids(packed)[name].float()
         error = (seen.float() - exact).norm() / exact.norm()
         assert error < 0.02 and (name.startswith("rgb") or error > 0)
     with pytest.raises(DinogenError, match="--precision"):
-        pack_folder(crops, tmp_path, PackOptions(shard_size=12))
+        pack_folder(crops, tmp_path, PackOptions(stages=STAGES, shard_size=12))
 
 
 @pytest.mark.slow
 def test_compiled_the_teacher_sees_the_same(crops: Path, packed: Path, tmp_path: Path):
-    pack_folder(crops, tmp_path, PackOptions(shard_size=12, compile=True))
+    pack_folder(crops, tmp_path, PackOptions(stages=STAGES, shard_size=12, compile=True))
     for name, seen in pyramids(tmp_path).items():
         assert torch.allclose(seen.float(), pyramids(packed)[name].float(), atol=0.01, rtol=0.01)
 
@@ -175,17 +177,17 @@ def test_a_teacher_that_cannot_be_compiled_is_one_line(crops: Path, tmp_path: Pa
 
 def test_packing_again_changes_nothing(crops: Path, packed: Path):
     before, times = contents(packed), [path.stat().st_mtime_ns for path in sorted(packed.glob("*.tar"))]
-    pack_folder(crops, packed, PackOptions(shard_size=12))
+    pack_folder(crops, packed, PackOptions(stages=STAGES, shard_size=12))
     assert contents(packed) == before
     assert [path.stat().st_mtime_ns for path in sorted(packed.glob("*.tar"))] == times
 
 
 def test_a_damaged_shard_is_packed_again(crops: Path, packed: Path, tmp_path: Path):
-    pack_folder(crops, tmp_path, PackOptions(shard_size=12))
+    pack_folder(crops, tmp_path, PackOptions(stages=STAGES, shard_size=12))
     payload = bytearray((tmp_path / "shard-000001.tar").read_bytes())
     payload[5000] ^= 1
     (tmp_path / "shard-000001.tar").write_bytes(payload)
-    pack_folder(crops, tmp_path, PackOptions(shard_size=12))
+    pack_folder(crops, tmp_path, PackOptions(stages=STAGES, shard_size=12))
     assert contents(tmp_path) == contents(packed)
 
 
@@ -204,27 +206,27 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, looks: int) -> None:
 
 def test_packing_goes_on_after_the_last_whole_shard(crops: Path, packed: Path, tmp_path: Path, monkeypatch):
     with monkeypatch.context() as patch:
-        interrupt_after(patch, looks=5)  # three batches of 4 make a shard of 12
+        interrupt_after(patch, looks=5 * len(STAGES))  # three batches of 4 make a shard of 12
         with pytest.raises(KeyboardInterrupt):
-            pack_folder(crops, tmp_path, PackOptions(shard_size=12, batch_size=4))
+            pack_folder(crops, tmp_path, PackOptions(stages=STAGES, shard_size=12, batch_size=4))
     assert [path.name for path in tmp_path.glob("*.tar*")] == ["shard-000000.tar"]
     with pytest.raises(DinogenError, match="packing did not finish"):
         read_manifest(tmp_path)
     with monkeypatch.context() as patch:
-        interrupt_after(patch, looks=5)  # the 18 crops left make five batches
-        pack_folder(crops, tmp_path, PackOptions(shard_size=12, batch_size=4))
+        interrupt_after(patch, looks=5 * len(STAGES))  # the 18 crops left make five batches
+        pack_folder(crops, tmp_path, PackOptions(stages=STAGES, shard_size=12, batch_size=4))
     assert contents(tmp_path) == contents(packed)
 
 
 def test_a_killed_run_goes_on(crops: Path, packed: Path, tmp_path: Path):
     command = [sys.executable, "-m", "launch.pack", "--input", str(crops), "--output", str(tmp_path)]
-    command += ["--shard-size", "12", "--batch-size", "1"]
+    command += ["--shard-size", "12", "--batch-size", "1", "--stages", *map(str, STAGES)]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
     while process.poll() is None and not (tmp_path / "shard-000000.tar").exists():
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    pack_folder(crops, tmp_path, PackOptions(shard_size=12))
+    pack_folder(crops, tmp_path, PackOptions(stages=STAGES, shard_size=12))
     assert contents(tmp_path) == contents(packed)
 
 
@@ -242,7 +244,9 @@ def start_rank(crops: Path, output: Path, rank: int, world_size: int) -> subproc
     """One rank as `torchrun` or `accelerate launch` would start it."""
     command = [sys.executable, "-m", "launch.pack", "--input", str(crops), "--output", str(output)]
     environment = os.environ | {"RANK": str(rank), "WORLD_SIZE": str(world_size), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([*command, "--shard-size", "12", "--batch-size", "4"], env=environment)
+    return subprocess.Popen(
+        [*command, "--shard-size", "12", "--batch-size", "4", "--stages", *map(str, STAGES)], env=environment
+    )
 
 
 def test_two_ranks_write_what_one_would(crops: Path, packed: Path, tmp_path: Path):
@@ -252,19 +256,21 @@ def test_two_ranks_write_what_one_would(crops: Path, packed: Path, tmp_path: Pat
 
 
 def test_the_manifest_waits_for_the_last_rank(crops: Path, packed: Path, tmp_path: Path):
-    assert pack_folder(crops, tmp_path, PackOptions(shard_size=12), rank=1, world_size=4) is None
+    assert pack_folder(crops, tmp_path, PackOptions(stages=STAGES, shard_size=12), rank=1, world_size=4) is None
     assert (
-        pack_folder(crops, tmp_path, PackOptions(shard_size=12), rank=3, world_size=4) is None
+        pack_folder(crops, tmp_path, PackOptions(stages=STAGES, shard_size=12), rank=3, world_size=4) is None
     )  # of three shards it has none
-    assert pack_folder(crops, tmp_path, PackOptions(shard_size=12), rank=0, world_size=4) is None
+    assert pack_folder(crops, tmp_path, PackOptions(stages=STAGES, shard_size=12), rank=0, world_size=4) is None
     assert not (tmp_path / "manifest.json").exists()
-    assert pack_folder(crops, tmp_path, PackOptions(shard_size=12), rank=2, world_size=4) == read_manifest(packed)
+    assert pack_folder(
+        crops, tmp_path, PackOptions(stages=STAGES, shard_size=12), rank=2, world_size=4
+    ) == read_manifest(packed)
     assert contents(tmp_path) == contents(packed)
 
 
 def test_one_rank_goes_on_where_two_were_stopped(crops: Path, packed: Path, tmp_path: Path):
-    assert pack_folder(crops, tmp_path, PackOptions(shard_size=12), rank=1, world_size=2) is None
-    pack_folder(crops, tmp_path, PackOptions(shard_size=12))
+    assert pack_folder(crops, tmp_path, PackOptions(stages=STAGES, shard_size=12), rank=1, world_size=2) is None
+    pack_folder(crops, tmp_path, PackOptions(stages=STAGES, shard_size=12))
     assert contents(tmp_path) == contents(packed)
 
 
@@ -321,7 +327,7 @@ def test_packing_is_about_as_fast_as_the_bare_teacher(tmp_path: Path, teacher: s
 
     def pack(turn: int) -> None:
         (tmp_path / str(turn)).mkdir()
-        packer.pack(plans, Finished(tmp_path / str(turn), packer.spec))
+        packer.pack(plans, Finished(tmp_path / str(turn), packer.specs))
 
     rates: dict[str, list[float]] = {"teacher": [], "pack": []}
     for turn in range(5):
@@ -376,7 +382,7 @@ def test_crops_that_have_changed_since_are_refused(crops: Path, packed: Path, tm
         captions.write_text("file,caption\nphoto-0003.jpg,a face\n")
     before = contents(packed)
     with pytest.raises(DinogenError, match="holds shards made from other crops, records or captions"):
-        pack_folder(copy, packed, PackOptions(shard_size=12, captions=captions))
+        pack_folder(copy, packed, PackOptions(stages=STAGES, shard_size=12, captions=captions))
     assert contents(packed) == before and not (packed / ".unfinished").exists()
 
 
@@ -446,7 +452,7 @@ def test_a_pyramid_that_does_not_fit_fp16_is_refused(crops: Path, tmp_path: Path
 
     monkeypatch.setattr(Teacher, "forward", huge)
     fourth = sorted(path.stem for path in crops.glob("*.jpg"))[3]
-    with pytest.raises(DinogenError, match=f"{fourth}: the teacher's 'l2_8x8' does not fit fp16"):
+    with pytest.raises(DinogenError, match=f"{fourth}: the teacher's '4/l2_8x8' does not fit fp16"):
         pack_folder(crops, tmp_path)
 
 
@@ -464,7 +470,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(crops: Path, tm
 
 
 def test_the_last_line_says_what_to_run_next(crops: Path, packed: Path, capsys):
-    assert main(["--input", str(crops), "--output", str(packed), "--shard-size", "12"]) == 0
+    assert main(["--input", str(crops), "--output", str(packed), "--shard-size", "12", "--stages", "16", "32"]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
     assert f"Wrote {packed}: 3 shards (30 train)." in last
     assert f"dinogen train --config faces32 --data {packed}" in last
@@ -472,10 +478,10 @@ def test_the_last_line_says_what_to_run_next(crops: Path, packed: Path, capsys):
 
 def test_another_spec_is_stored_as_the_manifest_says(crops: Path, tmp_path: Path):
     manifest = pack_folder(
-        crops, tmp_path, PackOptions(input_size=64, layers=[1, 3], fine_layers=[1], levels=[4, 8, 16])
+        crops, tmp_path, PackOptions(stages=[64, 128], layers=[1, 3], fine_layers=[1], levels=[4, 8, 16])
     )
     assert manifest == read_manifest(tmp_path)
-    assert isinstance(manifest, Manifest) and manifest.spec.layers == (1, 3)
+    assert isinstance(manifest, Manifest) and manifest.specs.finest.layers == (1, 3)
     stored = load(Shard(tmp_path / "shard-000000.tar").read(0, "pyramid"))
-    assert {name: tuple(tensor.shape) for name, tensor in stored.items()} == manifest.spec.stored_shapes()
-    assert manifest.spec == make_teacher("tiny", 64, [1, 3], [4, 8, 16], [1]).spec
+    assert {name: tuple(tensor.shape) for name, tensor in stored.items()} == manifest.specs.stored_shapes()
+    assert manifest.specs == make_teacher("tiny", [64, 128], None, [1, 3], [4, 8, 16], [1]).specs

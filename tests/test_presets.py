@@ -14,7 +14,7 @@ from launch.train import main
 
 PRESETS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
 STEP = ["--batches.generated=4", "--batches.real=8", "--batches.generated_at={}", "--schedule.total_kimg=0.008",
-        "--machine.workers=0", "--saving.evaluate_kimg=null", "--teacher.stored_pyramids_from=null"]  # fmt: skip
+        "--machine.workers=0", "--saving.evaluate_kimg=null"]  # fmt: skip
 
 
 def save_snapshot(folder: Path, resolution: int, **changes: int) -> Path:

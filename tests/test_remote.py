@@ -51,7 +51,7 @@ def make_loader(address: Path | str, data: Path, **options) -> ShardLoader:
 
 
 def read(loader: ShardLoader, batches: int = 4) -> list[tuple[list[str], torch.Tensor, torch.Tensor]]:
-    found = islice(loader.batches(10, image_resolution=32), batches)
+    found = islice(loader.batches(10, image_resolution=32, stage=32), batches)
     return [(batch.keys, batch.images, batch.pyramid["l3_8x8"]) for batch in found]
 
 

@@ -56,13 +56,13 @@ def test_shards_are_read_several_times_as_fast_as_a_file_a_picture(tmp_path: Pat
     make_crops(tmp_path / "crops", 2_000)
     pack_folder(tmp_path / "crops", tmp_path / "shards")
     (tmp_path / "files").mkdir()
-    for batch in islice(ShardLoader(tmp_path / "shards", seed=0).batches(100, None), 20):
+    for batch in islice(ShardLoader(tmp_path / "shards", seed=0).batches(100, None, 32), 20):
         for row, key in enumerate(batch.keys):
             sample = {name: maps[row].clone() for name, maps in batch.pyramid.items()}
             torch.save(sample, tmp_path / "files" / f"{key}.pt")
 
     def by_shards() -> int:
-        batches = ShardLoader(tmp_path / "shards", seed=0, workers=1).batches(50, None)
+        batches = ShardLoader(tmp_path / "shards", seed=0, workers=1).batches(50, None, 32)
         with closing(batches):
             return sum(len(batch.pyramid["cls"]) for batch in islice(batches, 40))
 
@@ -96,7 +96,7 @@ def test_twenty_thousand_samples_are_packed_in_linear_time_and_read_in_constant_
     loader = ShardLoader(tmp_path / str(counts[-1]), seed=0, workers=0)
     memory, read = [], 0
     process = psutil.Process()
-    for batch in loader.batches(100, image_resolution=None):
+    for batch in loader.batches(100, image_resolution=None, stage=32):
         read += len(batch.keys)
         if read % 2_000 == 0:
             memory.append(process.memory_info().rss / 2**20)

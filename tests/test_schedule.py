@@ -16,7 +16,7 @@ from dinogen.config import (
 )
 from dinogen.errors import UsageError
 from dinogen.objectives import Surroundings, make_loss
-from dinogen.pyramid import PyramidSpec
+from dinogen.pyramid import PyramidSpec, StagedSpec
 from dinogen.schedule import (
     Stage,
     all_batch_sizes,
@@ -24,7 +24,6 @@ from dinogen.schedule import (
     ema_beta,
     learning_rate_at,
     stage_at,
-    uses_stored_pyramids,
 )
 
 GROWTH = ScheduleConfig(start_resolution=4, stage_kimg=20, fade_kimg=10)
@@ -89,15 +88,9 @@ def test_averaging_halves_over_ema_kimg_and_over_less_early_on():
     assert ema_beta(20_000, 1000, ema_kimg=6) == pytest.approx(0.5)
 
 
-def test_stored_pyramids_serve_from_the_teachers_input_size_up_unless_told_otherwise():
-    assert not uses_stored_pyramids(16, 32, None)
-    assert uses_stored_pyramids(32, 32, None)
-    assert uses_stored_pyramids(64, 224, 64)
-
-
 def names(cur_nimg: int, resolution: int = 32, **blocks: object) -> str:
     spec = PyramidSpec("t", "0", input_size=8, patch_size=4, width=8, layers=(1,), levels=(1, 2), fine_layers=())
-    surroundings = Surroundings(spec, lambda images: {}, torch.device("cpu"), seed=0)
+    surroundings = Surroundings(StagedSpec({32: spec}), lambda images: {}, torch.device("cpu"), seed=0)
     return make_loss(make_config(**blocks), surroundings).names(cur_nimg, resolution)
 
 

@@ -15,14 +15,14 @@ from dinogen.data.manifest import Manifest, ShardRecord, read_manifest
 from dinogen.data.schema import SampleRecord
 from dinogen.data.shard import Shard
 from dinogen.errors import DinogenError
-from dinogen.pyramid import PyramidSpec
+from dinogen.pyramid import PyramidSpec, StagedSpec
 
-SPEC = PyramidSpec("tiny", "0" * 16, 32, 4, 8, (1, 2), (1, 2, 4, 8), ())
+SPECS = StagedSpec({size: PyramidSpec("tiny", "0" * 16, 32, 4, 8, (1, 2), (1, 2, 4, 8), ()) for size in (8, 16)})
 RECORD = SampleRecord(source="a.jpg", source_sha256="00").to_bytes()
 
 
 def pyramid(number: float = 0.0) -> dict[str, torch.Tensor]:
-    return {name: torch.full(shape, number, dtype=torch.float16) for name, shape in SPEC.stored_shapes().items()}
+    return {name: torch.full(shape, number, dtype=torch.float16) for name, shape in SPECS.stored_shapes().items()}
 
 
 def sample(key: str, number: float = 0.0) -> dict[str, bytes]:
@@ -49,7 +49,7 @@ def test_a_shard_gives_any_sample_in_any_order(tar: Path):
     shard = Shard(tar)
     assert shard.keys == ["a", "b", "c"]
     assert shard.read(2, "image") == b"picture of c"
-    assert load(shard.read(1, "pyramid"))["cls"][0] == 2.0
+    assert load(shard.read(1, "pyramid"))["16/cls"][0] == 2.0
     assert shard.read(0, "record") == RECORD
     assert shard.image_name(0) == "a.jpg"
 
@@ -125,8 +125,8 @@ def test_a_member_of_negative_length_is_refused(tmp_path: Path):
 
 
 def test_a_layout_reads_back_what_it_wrote():
-    layout = PyramidLayout(SPEC)
-    batch = {name: torch.randn(2, *shape).half() for name, shape in SPEC.stored_shapes().items()}
+    layout = PyramidLayout(SPECS)
+    batch = {name: torch.randn(2, *shape).half() for name, shape in SPECS.stored_shapes().items()}
     rows = layout.join(batch)
     for name, tensor in layout.split(rows).items():
         assert tensor.dtype == torch.float16 and torch.equal(tensor, batch[name])
@@ -135,7 +135,7 @@ def test_a_layout_reads_back_what_it_wrote():
 
 
 def test_a_pyramid_in_another_order_of_tensors_is_taken():
-    layout = PyramidLayout(SPEC)
+    layout = PyramidLayout(SPECS)
     payload = save(pyramid(1.5), metadata={"written": "elsewhere"})
     assert layout.normalise(payload) == save(pyramid(1.5)) != payload
 
@@ -143,19 +143,19 @@ def test_a_pyramid_in_another_order_of_tensors_is_taken():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"cls": torch.zeros(8)}, "'cls' is float32"),
-        ({"cls": torch.zeros(9, dtype=torch.float16)}, r"'cls' is float16 \[9\] instead of float16 \[8\]"),
-        ({"extra": torch.zeros(1, dtype=torch.float16)}, "holds cls, extra"),
+        ({"8/cls": torch.zeros(8)}, "'8/cls' is float32"),
+        ({"8/cls": torch.zeros(9, dtype=torch.float16)}, r"'8/cls' is float16 \[9\] instead of float16 \[8\]"),
+        ({"extra": torch.zeros(1, dtype=torch.float16)}, "holds 16/cls, .*, extra"),
     ],
 )
 def test_a_pyramid_that_does_not_fit_the_spec_is_refused(change: dict, message: str):
     with pytest.raises(DinogenError, match=message):
-        PyramidLayout(SPEC).normalise(save(pyramid() | change))
+        PyramidLayout(SPECS).normalise(save(pyramid() | change))
 
 
 def test_a_pyramid_that_is_no_safetensors_is_refused():
     with pytest.raises(DinogenError, match="not a safetensors file"):
-        PyramidLayout(SPEC).normalise(b"\x80\x04.")
+        PyramidLayout(SPECS).normalise(b"\x80\x04.")
 
 
 def test_a_record_is_the_same_bytes_for_the_same_values():
@@ -179,22 +179,22 @@ def shard_record(name: str = "shard-000000.tar", samples: int = 5, split: str = 
 
 
 def test_a_manifest_reads_back_with_its_totals(tmp_path: Path):
-    manifest = Manifest(SPEC, (shard_record(), shard_record("shard-000001.tar", 2, "val")))
+    manifest = Manifest(SPECS, (shard_record(), shard_record("shard-000001.tar", 2, "val")))
     manifest.write(tmp_path)
     assert read_manifest(tmp_path) == manifest
     assert manifest.samples == 7
     assert manifest.splits == {"train": 5, "val": 2}
-    assert json.loads((tmp_path / "manifest.json").read_text())["fingerprint"] == SPEC.fingerprint
+    assert json.loads((tmp_path / "manifest.json").read_text())["fingerprint"] == SPECS.fingerprint
 
 
 def test_a_split_that_is_empty_is_named_with_those_that_are_not():
     with pytest.raises(DinogenError, match=r"no samples of split 'val'; its splits: train \(5\)"):
-        Manifest(SPEC, (shard_record(),)).shards_of("val")
+        Manifest(SPECS, (shard_record(),)).shards_of("val")
 
 
 @pytest.mark.parametrize("name", ["../shard-000000.tar", "/tmp/s.tar", "pipe:cat s.tar", "https://host/s.tar", "a.pkl"])
 def test_a_manifest_that_points_elsewhere_is_refused(tmp_path: Path, name: str):
-    Manifest(SPEC, (shard_record(name),)).write(tmp_path)
+    Manifest(SPECS, (shard_record(name),)).write(tmp_path)
     with pytest.raises(DinogenError, match="is not a plain file name"):
         read_manifest(tmp_path)
 
@@ -202,7 +202,7 @@ def test_a_manifest_that_points_elsewhere_is_refused(tmp_path: Path, name: str):
 @pytest.mark.parametrize("sha256", ["../../../tmp/x", "0" * 63, 7])
 def test_a_manifest_whose_hash_is_none_is_refused(tmp_path: Path, sha256: object):
     """It becomes part of a path in the cache."""
-    Manifest(SPEC, (replace(shard_record(), sha256=sha256),)).write(tmp_path)
+    Manifest(SPECS, (replace(shard_record(), sha256=sha256),)).write(tmp_path)
     with pytest.raises(DinogenError, match="the sha256 of shard-000000.tar is not one"):
         read_manifest(tmp_path)
 
@@ -213,14 +213,17 @@ def test_a_manifest_whose_hash_is_none_is_refused(tmp_path: Path, sha256: object
         ({"schema": 99}, "schema version 99"),
         ({"fingerprint": "0" * 16}, "contradict"),
         ({"samples": 6}, "contradict"),
-        ({"spec": {}}, "damaged"),
-        ({"spec": []}, "damaged"),
+        ({"stages": {}}, "damaged"),
+        ({"stages": []}, "damaged"),
+        ({"stages": {"x": {}}}, "damaged"),
+        ({"schema": 1, "spec": {"teacher": "tiny"}}, "pack the crops again: dinogen pack --teacher tiny --input"),
+        ({"schema": 1, "spec": []}, "pack the crops again"),
         ({"shards": [vars(shard_record(samples="5"))]}, "damaged"),
         ({"shards": [{}]}, "damaged"),
     ],
 )
 def test_a_manifest_that_contradicts_itself_is_refused(tmp_path: Path, change: dict, message: str):
-    values = Manifest(SPEC, (shard_record(),)).to_dict() | change
+    values = Manifest(SPECS, (shard_record(),)).to_dict() | change
     (tmp_path / "manifest.json").write_text(json.dumps(values))
     with pytest.raises(DinogenError, match=f"manifest.json: .*{message}"):
         read_manifest(tmp_path)

@@ -1,5 +1,6 @@
 """The frozen teacher: what it hands out, that it stays frozen, and how it is loaded without a network."""
 
+import copy
 import dataclasses
 import json
 import subprocess
@@ -21,8 +22,17 @@ from transformers import (
 )
 
 from dinogen.errors import DinogenError, UsageError
-from dinogen.pyramid import PyramidSpec, complete, pool
-from dinogen.teachers import FAMILIES, Backbone, Teacher, make_teacher, teacher_of, wants_sharding
+from dinogen.pyramid import StagedSpec, complete, pool
+from dinogen.teachers import (
+    FAMILIES,
+    Backbone,
+    Teacher,
+    all_stages,
+    default_view,
+    make_teacher,
+    teacher_of,
+    wants_sharding,
+)
 from dinogen.teachers.base import hash_weights
 from helpers.ranks import ROOT, torchrun
 
@@ -34,9 +44,9 @@ def tiny():
 
 def test_the_pyramid_has_the_specs_shapes_and_completes_from_its_stored_part(tiny):
     pyramid = tiny(torch.rand(2, 3, 32, 32) * 2 - 1)
-    assert {name: tuple(level.shape[1:]) for name, level in pyramid.items()} == tiny.spec.shapes()
-    stored = {name: pyramid[name] for name in tiny.spec.stored_shapes()}
-    torch.testing.assert_close(complete(stored, tiny.spec), pyramid)
+    assert {name: tuple(level.shape[1:]) for name, level in pyramid.items()} == tiny.specs[32].shapes()
+    stored = {name: pyramid[name] for name in tiny.specs[32].stored_shapes()}
+    torch.testing.assert_close(complete(stored, tiny.specs[32]), pyramid)
 
 
 def test_maps_keep_their_place(tiny):
@@ -60,21 +70,33 @@ def test_it_cannot_leave_eval_mode(tiny):
 
 def test_tiny_is_the_same_in_every_process_and_says_what_it_is(tiny):
     code = "import torch; torch.manual_seed(7); from dinogen.teachers import make_teacher; "
-    code += "print(make_teacher('tiny').spec.teacher_sha256)"
+    code += "print(make_teacher('tiny').specs.finest.teacher_sha256)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == tiny.spec.teacher_sha256
+    assert run.stdout.strip() == tiny.specs[32].teacher_sha256
     assert "knows nothing about faces" in run.stderr
 
 
-def test_shards_that_tiny_packed_long_ago_stay_valid(tiny):
-    assert (tiny.spec.teacher_sha256, tiny.spec.fingerprint) == ("fff25d876406001c", "37d879a6748bad8c")
+def test_tiny_has_the_weights_that_it_always_had(tiny):
+    assert (tiny.specs[32].teacher_sha256, tiny.specs[32].fingerprint) == ("fff25d876406001c", "37d879a6748bad8c")
 
 
-def test_tiny_at_64_pixels_has_a_finer_grid():
-    spec = make_teacher("tiny", input_size=64).spec
+def test_each_stage_has_a_view_of_its_own(tiny):
+    specs = make_teacher("tiny", all_stages(128)).specs
+    assert {resolution: specs[resolution].input_size for resolution in specs} == {4: 32, 8: 32, 16: 32, 32: 32, 64: 64,
+                                                                                128: 64}  # fmt: skip
+    spec = specs[64]
     assert (spec.grid, spec.levels, spec.fine_layers) == (16, (1, 2, 4, 8, 16), (3,))
-    with pytest.raises(UsageError, match="--input-size 48: the tiny teacher takes 32 or 64"):
-        make_teacher("tiny", input_size=48)
+    assert {spec.teacher_sha256 for spec in specs.stages.values()} == {tiny.specs[32].teacher_sha256}
+    assert [default_view(resolution, 14) for resolution in (4, 128, 256)] == [112, 112, 224]
+    assert [default_view(resolution, 16) for resolution in (128, 256)] == [128, 256]
+
+
+def test_images_are_seen_as_their_stage_sees_them():
+    teacher = make_teacher("tiny", [16, 64])
+    for resolution, seen_as in ((16, 16), (64, 64), (32, 64), (128, 64)):
+        pyramid = teacher(torch.rand(1, 3, resolution, resolution) * 2 - 1)
+        assert {name: tuple(level.shape[1:]) for name, level in pyramid.items()} == teacher.specs[seen_as].shapes()
+    assert "l3_16x16" not in teacher.specs[16].shapes() and "l3_16x16" in teacher.specs[64].shapes()
 
 
 def small_model(kind):
@@ -102,8 +124,8 @@ def saved(request, tmp_path):
 
 def test_a_saved_dino_opens_from_its_folder_and_sees_16_by_16_patches(saved):
     folder, model, prefix = saved
-    teacher = make_teacher(str(folder))
-    spec = teacher.spec
+    teacher = make_teacher(str(folder), [256])
+    spec = teacher.specs[256]
     assert spec.layers == (2, 3, 4, 6) and spec.grid == 16 and spec.levels == (1, 2, 4, 8, 16)
     assert len(teacher.blocks) == 6 and spec.patch_size == model.config.patch_size
     images = torch.rand(1, 3, spec.input_size, spec.input_size) * 2 - 1
@@ -119,20 +141,12 @@ def test_a_saved_dino_opens_from_its_folder_and_sees_16_by_16_patches(saved):
 def test_the_hash_is_that_of_the_published_weights(tmp_path, kind):
     small_model(kind).save_pretrained(tmp_path)
     published = load_file(tmp_path / "model.safetensors").values()
-    assert make_teacher(str(tmp_path)).spec.teacher_sha256 == hash_weights(published)
-
-
-def test_a_giants_shards_of_before_stay_valid(tmp_path):
-    small_model("giant").save_pretrained(tmp_path)
-    teacher = make_teacher(str(tmp_path))
-    parts = hash_weights(teacher.backbone.state_dict().values())
-    spec = dataclasses.replace(teacher.spec, teacher_sha256=parts)
-    assert teacher_of(spec).spec == spec
+    assert make_teacher(str(tmp_path)).specs.finest.teacher_sha256 == hash_weights(published)
 
 
 def test_a_middle_layer_is_what_its_block_puts_out_normalised(saved):
     folder, _, prefix = saved
-    teacher = make_teacher(str(folder), layers=[3], levels=[8])
+    teacher = make_teacher(str(folder), [256], layers=[3], levels=[8])
     outputs = []
     teacher.blocks[2].register_forward_hook(lambda block, inputs, output: outputs.append(output))
     pyramid = teacher(torch.rand(2, 3, 64, 64) * 2 - 1)
@@ -167,7 +181,8 @@ def test_weights_in_bf16_see_nearly_the_same(saved):
 
 
 def test_from_large_teachers_on_several_ranks_share_the_weights(tiny):
-    large = Teacher(tiny.backbone, dataclasses.replace(tiny.spec, width=1024))
+    large = Teacher(copy.copy(tiny.backbone), tiny.specs)
+    large.backbone.width = 1024
     assert [wants_sharding(teacher, "auto", 2) for teacher in (tiny, large)] == [False, True]
     assert [wants_sharding(tiny, mode, 2) for mode in ("fsdp", "none")] == [True, False]
     assert not wants_sharding(large, "fsdp", 1), "one rank has nobody to share with"
@@ -210,14 +225,14 @@ def test_a_new_family_is_one_class_and_one_entry(tmp_path, monkeypatch):
         make_teacher(str(tmp_path))
     monkeypatch.setitem(FAMILIES, "mean_colour", MeanColour)
     teacher = make_teacher(str(tmp_path))
-    assert teacher.spec.input_size == 32 and teacher.spec.layers == (1,)
+    assert teacher.specs[32].input_size == 32 and teacher.specs[32].layers == (1,)
     images = torch.rand(2, 3, 32, 32) * 2 - 1
     pyramid = teacher(images)
-    assert {name: tuple(level.shape[1:]) for name, level in pyramid.items()} == teacher.spec.shapes()
+    assert {name: tuple(level.shape[1:]) for name, level in pyramid.items()} == teacher.specs[32].shapes()
     torch.testing.assert_close(
         pyramid["l1_4x4"] * teacher.std + teacher.mean, (pyramid["rgb_4x4"][:, :3] + 1) / 2, rtol=1e-4, atol=1e-5
     )
-    assert teacher_of(teacher.spec)(images).keys() == pyramid.keys()
+    assert teacher_of(teacher.specs)(images).keys() == pyramid.keys()
 
 
 # From the shards' manifest
@@ -225,34 +240,30 @@ def test_a_new_family_is_one_class_and_one_entry(tmp_path, monkeypatch):
 
 def test_the_spec_finds_the_teacher_again(saved, tmp_path):
     folder, _, _ = saved
-    packed = make_teacher(str(folder), input_size=saved[1].config.patch_size * 4, layers=[2, 6])
+    packed = make_teacher(str(folder), [8, 64, 128], input_size=saved[1].config.patch_size * 4, layers=[2, 6])
     images = torch.rand(1, 3, 64, 64) * 2 - 1
-    spec = PyramidSpec.from_dict(json.loads(json.dumps(packed.spec.to_dict())))
-    torch.testing.assert_close(teacher_of(spec)(images), packed(images), rtol=0, atol=0)
+    specs = StagedSpec.from_dict(json.loads(json.dumps(packed.specs.to_dict(), sort_keys=True)))
+    torch.testing.assert_close(teacher_of(specs)(images), packed(images), rtol=0, atol=0)
     folder.rename(tmp_path / "moved")
     with pytest.raises(DinogenError, match=r"dino: no teacher here \(no config.json\); pass --teacher.path DIR"):
-        teacher_of(spec)
-    again = teacher_of(spec, str(tmp_path / "moved"))
+        teacher_of(specs)
+    again = teacher_of(specs, str(tmp_path / "moved"))
     torch.testing.assert_close(again(images), packed(images), rtol=0, atol=0)
-    assert again.spec == spec, "the name stays that of the shards"
-
-
-def test_the_tiny_teacher_is_found_at_any_size():
-    for size in (32, 64):
-        spec = make_teacher("tiny", input_size=size).spec
-        assert teacher_of(spec).spec == spec
+    assert again.specs == specs, "the name stays that of the shards"
 
 
 def test_other_weights_than_the_shards_were_packed_with_are_refused(tiny, tmp_path):
     small_model("dinov2").save_pretrained(tmp_path)
-    with pytest.raises(DinogenError, match=f"has other weights.*{tiny.spec.teacher_sha256}.*pass --teacher.path DIR"):
-        teacher_of(tiny.spec, str(tmp_path))
+    with pytest.raises(
+        DinogenError, match=f"has other weights.*{tiny.specs[32].teacher_sha256}.*pass --teacher.path DIR"
+    ):
+        teacher_of(tiny.specs, str(tmp_path))
 
 
 def test_a_shards_teacher_on_a_hub_out_of_reach_asks_for_a_local_copy(tiny):
-    spec = dataclasses.replace(tiny.spec, teacher="nobody/nothing")
+    specs = StagedSpec({32: dataclasses.replace(tiny.specs[32], teacher="nobody/nothing")})
     with pytest.raises(DinogenError, match="'nobody/nothing' could not be loaded .*; pass --teacher.path DIR"):
-        teacher_of(spec)
+        teacher_of(specs)
 
 
 # What is refused

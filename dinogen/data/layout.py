@@ -9,14 +9,14 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from dinogen.errors import DinogenError
-from dinogen.pyramid import PyramidSpec
+from dinogen.pyramid import StagedSpec
 
 
 class PyramidLayout:
     """Where each tensor lies in the bytes of a KEY.pyramid.safetensors: the same for all samples of a spec."""
 
-    def __init__(self, spec: PyramidSpec):
-        self.shapes = spec.stored_shapes()
+    def __init__(self, specs: StagedSpec):
+        self.shapes = specs.stored_shapes()
         empty = save({name: torch.zeros(shape, dtype=torch.float16) for name, shape in self.shapes.items()})
         # A safetensors file: 8 bytes with the header's length, the header (JSON), the data.
         header_end = 8 + int.from_bytes(empty[:8], "little")
@@ -26,6 +26,17 @@ class PyramidLayout:
         self._spans = {
             name: tuple(header_end + offset for offset in entries[name]["data_offsets"]) for name in self.shapes
         }
+        # Safetensors sorts by name, so that a stage's tensors lie side by side.
+        self.stage_spans: dict[int, tuple[int, int]] = {}
+        for resolution in specs:
+            spans = [span for name, span in self._spans.items() if name.startswith(f"{resolution}/")]
+            self.stage_spans[resolution] = (min(start for start, _ in spans), max(stop for _, stop in spans))
+            assert sum(stop - start for start, stop in spans) == self.stage_size(resolution)
+
+    def stage_size(self, resolution: int) -> int:
+        """Bytes of a stage's tensors."""
+        start, stop = self.stage_spans[resolution]
+        return stop - start
 
     def join(self, pyramids: Mapping[str, Tensor]) -> Tensor:
         """The files' bytes from the tensors of a batch, the inverse of `split`.
@@ -36,7 +47,7 @@ class PyramidLayout:
         Returns:
             uint8 `[N, size]`, a file in each row.
         """
-        rows = torch.empty(len(pyramids["cls"]), self.size, dtype=torch.uint8)
+        rows = torch.empty(len(next(iter(pyramids.values()))), self.size, dtype=torch.uint8)
         rows[:, : len(self.header)] = torch.frombuffer(bytearray(self.header), dtype=torch.uint8)
         for name, (start, stop) in self._spans.items():
             rows[:, start:stop] = pyramids[name].flatten(1).contiguous().view(torch.uint8)
@@ -63,6 +74,26 @@ class PyramidLayout:
                 found = f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
                 raise DinogenError(f"'{name}' is {found} instead of float16 {list(self.shapes[name])}")
         return self.join({name: tensor[None] for name, tensor in tensors.items()}).numpy().tobytes()
+
+    def split_stage(self, rows: Tensor, resolution: int) -> dict[str, Tensor]:
+        """Tensors of one stage of a batch.
+
+        Args:
+            rows: uint8 `[N, stage_size]`, the bytes of the stage's span.
+            resolution: of the stage.
+
+        Returns:
+            fp16 tensors `[N, *shape]`, by the names that they have in a pyramid.
+        """
+        first, prefix = self.stage_spans[resolution][0], f"{resolution}/"
+        return {
+            name.removeprefix(prefix): rows[:, start - first : stop - first]
+            .contiguous()
+            .view(torch.float16)
+            .unflatten(1, self.shapes[name])
+            for name, (start, stop) in self._spans.items()
+            if name.startswith(prefix)
+        }
 
     def split(self, rows: Tensor) -> dict[str, Tensor]:
         """Tensors of a batch from the files' bytes.

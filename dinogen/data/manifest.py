@@ -11,10 +11,10 @@ from dinogen.data.mistaken import steps_before
 from dinogen.data.schema import CROP_SIZE, CROP_SIZES, DEFAULT_SPLIT
 from dinogen.errors import DinogenError
 from dinogen.files import write_json
-from dinogen.pyramid import PyramidSpec
+from dinogen.pyramid import StagedSpec
 
 MANIFEST_NAME = "manifest.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -44,12 +44,12 @@ class Manifest:
     """All shards of a data set.
 
     Args:
-        spec: of their pyramids.
+        specs: of their pyramids.
         shards: in order.
         crop_size: side of every crop in pixels: no generator can be trained above this resolution.
     """
 
-    spec: PyramidSpec
+    specs: StagedSpec
     shards: tuple[ShardRecord, ...]
     crop_size: int = CROP_SIZE
 
@@ -80,8 +80,8 @@ class Manifest:
     def to_dict(self) -> dict:
         return {
             "schema": SCHEMA_VERSION,
-            "spec": self.spec.to_dict(),
-            "fingerprint": self.spec.fingerprint,
+            "stages": self.specs.to_dict(),
+            "fingerprint": self.specs.fingerprint,
             "samples": self.samples,
             "bytes": sum(shard.bytes for shard in self.shards),
             "splits": self.splits,
@@ -107,13 +107,18 @@ def parse_manifest(payload: bytes, where: object) -> Manifest:
     except (ValueError, KeyError, TypeError) as error:
         raise DinogenError(f"{where}: not a manifest; pack the crops again") from error
     if version != SCHEMA_VERSION:
-        raise DinogenError(f"{where}: schema version {version}, but this dinogen reads {SCHEMA_VERSION}; pack again")
+        spec = values.get("spec")
+        teacher = spec.get("teacher") if isinstance(spec, dict) else "TEACHER"
+        raise DinogenError(
+            f"{where}: schema version {version}, but this dinogen reads {SCHEMA_VERSION}; pack the crops again: "
+            f"dinogen pack --teacher {teacher} --input CROPS --output NEW_FOLDER"
+        )
     try:
-        spec = PyramidSpec.from_dict(values["spec"])
+        specs = StagedSpec.from_dict(values["stages"])
         shards = tuple(ShardRecord(**shard) for shard in values["shards"])
-        manifest = Manifest(spec, shards, values.get("crop_size", CROP_SIZE))
+        manifest = Manifest(specs, shards, values.get("crop_size", CROP_SIZE))
         promised = values["fingerprint"], values["samples"], values["splits"]
-        found = spec.fingerprint, manifest.samples, manifest.splits
+        found = specs.fingerprint, manifest.samples, manifest.splits
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, DinogenError) as error:
         raise DinogenError(f"{where}: damaged ({type(error).__name__}: {error}); pack the crops again") from error
     if promised != found:

@@ -2,7 +2,7 @@
 
 KEY.jpg or KEY.png        the crop, the bytes of the crop file unchanged
 KEY.json                  where it comes from and what may be done with it: a `SampleRecord`
-KEY.pyramid.safetensors   fp16, the tensors of `PyramidSpec.stored_shapes()`
+KEY.pyramid.safetensors   fp16, the tensors of `StagedSpec.stored_shapes()`
 """
 
 import json

@@ -65,9 +65,9 @@ class Shard:
         self.read_into(row, part, memoryview(payload))
         return bytes(payload)
 
-    def read_into(self, row: int, part: str, target: memoryview) -> None:
-        """Fill `target`, which is as long as the part, with its bytes."""
-        offset, filled = int(self._spans[row, PARTS.index(part), 0]), 0
+    def read_into(self, row: int, part: str, target: memoryview, skip: int = 0) -> None:
+        """Fill `target` with the part's bytes from number `skip` on."""
+        offset, filled = int(self._spans[row, PARTS.index(part), 0]) + skip, 0
         while filled < len(target):
             count = os.preadv(self._file.fileno(), [target[filled:]], offset + filled)
             if not count:

@@ -30,7 +30,7 @@ class Batch:
 
     Args:
         keys: N keys.
-        pyramid: fp16 tensors `[N, …]` of `PyramidSpec.stored_shapes()`, or None where not asked for.
+        pyramid: fp16 tensors `[N, …]` of a stage's `PyramidSpec.stored_shapes()`, or None where not asked for.
         images: uint8 `[N, 3, R, R]`, RGB, or None where not asked for.
         captions: N captions, None where a sample has none.
     """
@@ -76,7 +76,7 @@ class SampleStore:
     ):
         self.folder = folder
         self.shards = manifest.shards_of(split)
-        self.layout = PyramidLayout(manifest.spec)
+        self.layout = PyramidLayout(manifest.specs)
         self.crop_size = manifest.crop_size
         self.verify: Verify = verify
         self.keep_open = keep_open
@@ -103,28 +103,33 @@ class SampleStore:
         """Number of samples in quarantine."""
         return int(self._bad.sum())
 
-    def read(self, places: np.ndarray, image_resolution: int | None, pyramid: bool) -> Batch:
+    def read(self, places: np.ndarray, image_resolution: int | None, stage: int | None) -> Batch:
         """Read samples.
 
         Args:
             places: int `[N, 2]`: shard number and row.
             image_resolution: side R of the images, a divisor of `crop_size`; None leaves them undecoded.
-            pyramid: whether to read pyramids.
+            stage: resolution of the stage whose pyramids to read; None reads none.
 
         Raises:
             DinogenError: too much is damaged; names what was met last.
         """
         count, side = len(places), image_resolution
-        rows = torch.empty(count, self.layout.size, dtype=torch.uint8) if pyramid else None
+        rows = None if stage is None else torch.empty(count, self.layout.stage_size(stage), dtype=torch.uint8)
         images = None if side is None else torch.empty(count, 3, side, side, dtype=torch.uint8)
         found = [
-            self._read_good(number, row, None if rows is None else rows[i], None if images is None else images[i])
+            self._read_good(
+                number, row, stage, None if rows is None else rows[i], None if images is None else images[i]
+            )
             for i, (number, row) in enumerate(places.tolist())
         ]
         keys, captions = [key for key, _ in found], [caption for _, caption in found]
-        return Batch(keys, None if rows is None else self.layout.split(rows), images, captions)
+        pyramid = None if rows is None or stage is None else self.layout.split_stage(rows, stage)
+        return Batch(keys, pyramid, images, captions)
 
-    def _read_good(self, number: int, row: int, pyramid: Tensor | None, image: Tensor | None) -> tuple[str, str | None]:
+    def _read_good(
+        self, number: int, row: int, stage: int | None, pyramid: Tensor | None, image: Tensor | None
+    ) -> tuple[str, str | None]:
         """Read a sample, or else one that stands in for it, into its rows of the batch; its key and caption."""
         for candidate, its_row in self._from(number, row):
             try:
@@ -133,17 +138,19 @@ class SampleStore:
                 self._quarantine(candidate, slice(None), error)
                 continue
             try:
-                return self._read_one(shard, its_row, pyramid, image)
+                return self._read_one(shard, its_row, stage, pyramid, image)
             except DinogenError as error:
                 self._quarantine(candidate, slice(its_row, its_row + 1), error)
         raise DinogenError(f"{self.folder}: not one good sample is left")
 
-    def _read_one(self, shard: Shard, row: int, pyramid: Tensor | None, image: Tensor | None) -> tuple[str, str | None]:
+    def _read_one(
+        self, shard: Shard, row: int, stage: int | None, pyramid: Tensor | None, image: Tensor | None
+    ) -> tuple[str, str | None]:
         key = shard.keys[row]
         try:
             record = SampleRecord.from_bytes(shard.read(row, "record"))
-            if pyramid is not None:
-                read_pyramid_into(shard, row, self.layout, pyramid)
+            if pyramid is not None and stage is not None:
+                read_stage_into(shard, row, self.layout, stage, pyramid)
             if image is not None:
                 pixels = decode_image(shard.read(row, "image"), image.shape[-1], self.crop_size)
                 image.copy_(pixels.flip(-1) if record.mirrored else pixels)
@@ -196,11 +203,13 @@ def open_shard(path: Path, record: ShardRecord) -> Shard:
     return shard
 
 
-def read_pyramid_into(shard: Shard, row: int, layout: PyramidLayout, target: Tensor) -> None:
-    """Read a sample's pyramid file straight into a row of a batch, uint8 `[layout.size]`."""
+def read_stage_into(shard: Shard, row: int, layout: PyramidLayout, stage: int, target: Tensor) -> None:
+    """Read one stage of a sample's pyramids straight into a row of a batch, uint8 `[layout.stage_size(stage)]`."""
+    start, stop = layout.stage_spans[stage]
     view = target.numpy().data
     if shard.size(row, "pyramid") == layout.size:
-        shard.read_into(row, "pyramid", view)
-        if view[: len(layout.header)] == layout.header:
-            return
-    view[:] = layout.normalise(shard.read(row, "pyramid"))
+        header = bytearray(len(layout.header))
+        shard.read_into(row, "pyramid", memoryview(header))
+        if header == layout.header:
+            return shard.read_into(row, "pyramid", view, skip=start)
+    view[:] = layout.normalise(shard.read(row, "pyramid"))[start:stop]

@@ -1,7 +1,6 @@
 """The real images that samples are compared with."""
 
 import random
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -92,9 +91,6 @@ def load_reference(source: str | Path, count: int, resolution: int) -> Tensor:
             f"{source}: {len(photos)} of {len(chosen)} images are not square, such as {photos[0].name}. Photos do not "
             f"compare with crops: run dinogen crop --input {source} --output data/crops, then pass --data data/crops"
         )
-    if not any(path.with_suffix(".json").exists() for path in chosen):
-        note = "dinogen crop did not cut these images. Figures hold only if the faces lie as in the crops of training."
-        print(f"{source}: {note}", file=sys.stderr)
     return torch.cat([image for image in images if image is not None])
 
 

@@ -18,9 +18,10 @@ from dinogen.images import to_float
 from dinogen.objectives.sinkhorn import SinkhornDrift
 from dinogen.progress import progress_bar
 from dinogen.pyramid import Pyramid
-from dinogen.teachers import Teacher, make_teacher, teacher_of
+from dinogen.teachers import Teacher, all_stages, make_teacher, teacher_of
 
 BATCH_SIZE = 32
+LARGEST = 1024  # resolution that a generator can have
 DRIFT_IMAGES = 64  # a set: about a batch of training, and big teachers' pyramids fit into memory
 
 NOTE = "the generator was trained on this teacher's features: these figures show how far it got, not how good it is"
@@ -41,10 +42,10 @@ def find_teacher(name: str, data: str | Path, device: torch.device | str = "cpu"
     if name == "none" or name == "auto" and not is_shards(data):
         return None
     if not is_shards(data):
-        return make_teacher(name).to(device)
+        return make_teacher(name, all_stages(LARGEST)).to(device)
     try:
         path = None if name == "auto" else name
-        return teacher_of(open_folder(data).manifest().spec, path, flag="--teacher").to(device)
+        return teacher_of(open_folder(data).manifest().specs, path, flag="--teacher").to(device)
     except DinogenError as error:
         if name != "auto":
             raise
@@ -71,7 +72,7 @@ def training_signal(
     near = neighbours(ours[0], torch.cat([real[0], other[0]]), len(reference), 2 * len(reference))
     signal = {
         "note": NOTE,
-        "teacher": teacher.spec.describe(),
+        "teacher": teacher.specs.finest.describe_teacher(),
         "drift_images_a_set": min(len(samples), DRIFT_IMAGES),
         **teacher_figures(ours, real, near.ours),
         "real_against_real": teacher_figures(other, real, near.others),

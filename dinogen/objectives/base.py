@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dinogen.kept import Kept
-from dinogen.pyramid import Pyramid, PyramidSpec
+from dinogen.pyramid import Pyramid, StagedSpec
 from dinogen.tensor_files import Shapes
 
 
@@ -56,13 +56,13 @@ class Surroundings:
     """What a term may need of the run around it.
 
     Args:
-        spec: of the teacher's pyramids.
+        specs: of the teacher's pyramids.
         look: the teacher, in the precision of training; a collective where the teacher is sharded.
         device: where this rank computes.
         seed: of the run.
     """
 
-    spec: PyramidSpec
+    specs: StagedSpec
     look: Callable[[Tensor], Pyramid]
     device: torch.device
     seed: int

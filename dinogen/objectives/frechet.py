@@ -21,7 +21,7 @@ from torch import Tensor
 from dinogen.config import FrechetConfig, RunConfig
 from dinogen.distributed import gather_rows
 from dinogen.objectives.base import ObjectiveResult, Seen, Surroundings, Term
-from dinogen.pyramid import Pyramid, PyramidSpec
+from dinogen.pyramid import Pyramid, StagedSpec
 from dinogen.tensor_files import Shapes
 
 MEMORY = 10_000
@@ -63,7 +63,7 @@ class FrechetLoss(Term):
 
     Args:
         config: when and how much.
-        spec: of the teacher's pyramids.
+        specs: of the teacher's pyramids.
         device: where the moments lie.
         memory: images after which a remembered one counts half.
     """
@@ -71,9 +71,9 @@ class FrechetLoss(Term):
     name = file = "frechet"
     keeps = True
 
-    def __init__(self, config: FrechetConfig, spec: PyramidSpec, device: torch.device, memory: float = MEMORY):
+    def __init__(self, config: FrechetConfig, specs: StagedSpec, device: torch.device, memory: float = MEMORY):
         self.begins = config.from_kimg * 1000
-        self.weight, self.spec, self.device, self.memory = config.weight, spec, device, memory
+        self.weight, self.specs, self.device, self.memory = config.weight, specs, device, memory
         self.remembered: dict[str, Moments] = {}
         self.proposed: dict[str, Moments] = {}
 
@@ -132,7 +132,7 @@ class FrechetLoss(Term):
     def expected(self) -> Shapes:
         return {
             f"{name}/{whose}/{part}": (dimensions, None)
-            for name, (width, *places) in self.spec.shapes().items()
+            for name, (width, *places) in self.specs.shapes().items()
             if math.prod(places) == 1
             for whose in ("generated", "real")
             for part, dimensions in (("mean", (width,)), ("covariance", (width, width)), ("weight", ()))
@@ -167,4 +167,4 @@ def symmetric_power(matrix: Tensor, power: float) -> Tensor:
 def frechet_terms(config: RunConfig, surroundings: Surroundings) -> Iterator[Term]:
     """The term that `frechet:` asks for."""
     if config.frechet is not None:
-        yield FrechetLoss(config.frechet, surroundings.spec, surroundings.device)
+        yield FrechetLoss(config.frechet, surroundings.specs, surroundings.device)

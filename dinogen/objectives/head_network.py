@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dinogen.pyramid import Pyramid, PyramidSpec, level_name
+from dinogen.pyramid import Pyramid, StagedSpec, level_name
 
 CHANNELS_PER_GROUP = 8
 
@@ -32,26 +32,32 @@ class Head(nn.Module):
 
 
 class Heads(nn.Module):
-    """A head on the finest map of every tapped layer.
+    """A head on the finest map of every tapped layer, for each size that it has in some stage.
 
     Args:
-        spec: of the teacher's pyramids.
+        specs: of the teacher's pyramids.
         channels: inside each head.
     """
 
-    def __init__(self, spec: PyramidSpec, channels: int):
+    def __init__(self, specs: StagedSpec, channels: int):
         super().__init__()
-        self.names = [level_name(layer, spec.levels_of(layer)[-1]) for layer in spec.layers]
-        self.width = spec.width
-        self.heads = nn.ModuleDict({name: Head(spec.width, channels) for name in self.names})
+        self.width = specs.finest.width
+        # From coarse to fine: of the maps of a pyramid, the last one that has a head is its layer's finest.
+        self.names_of = {
+            layer: [level_name(layer, g) for g in sorted({specs[stage].levels_of(layer)[-1] for stage in specs})]
+            for layer in specs.finest.layers
+        }
+        names = [name for names in self.names_of.values() for name in names]
+        self.heads = nn.ModuleDict({name: Head(self.width, channels) for name in names})
 
     def tokens_of(self, pyramid: Pyramid) -> dict[str, Tensor]:
-        """The maps that the heads look at, in float32."""
-        return {name: pyramid[name].float() for name in self.names}
+        """The maps that the heads look at, in float32: the finest one of each layer."""
+        finest = [[name for name in names if name in pyramid][-1] for names in self.names_of.values()]
+        return {name: pyramid[name].float() for name in finest}
 
     def forward(self, tokens: dict[str, Tensor]) -> list[Tensor]:
-        """Logits `[N, g · g]` of every head."""
-        return [head(tokens[name]) for name, head in self.heads.items()]
+        """Logits `[N, g · g]` of the heads of these maps."""
+        return [self.heads[name](maps) for name, maps in tokens.items()]
 
 
 def heads_loss(heads: Heads, real: dict[str, Tensor], generated: dict[str, Tensor]) -> Tensor:
@@ -59,7 +65,7 @@ def heads_loss(heads: Heads, real: dict[str, Tensor], generated: dict[str, Tenso
     losses = [F.softplus(-logits).mean() for logits in heads(real)] + [
         F.softplus(logits).mean() for logits in heads(generated)
     ]
-    return torch.stack(losses).sum() / len(heads.names)
+    return torch.stack(losses).sum() / len(real)
 
 
 def generator_loss(heads: Heads, generated: dict[str, Tensor]) -> Tensor:

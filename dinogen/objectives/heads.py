@@ -7,7 +7,7 @@ the same frozen teacher, are small, and share the run: its clock, its checkpoint
 from collections.abc import Iterator, Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dinogen.config import HeadsConfig, RunConfig
 from dinogen.distributed import rank, sum_over_ranks, world_size
@@ -52,7 +52,7 @@ class HeadsTerm(Term):
         self.look, self.r1_gamma = surroundings.look, r1_gamma
         with torch.random.fork_rng(devices=[]):  # the run's own random numbers stay what they are without heads
             torch.manual_seed(surroundings.seed)
-            self.heads = Heads(surroundings.spec, channels).to(surroundings.device)
+            self.heads = Heads(surroundings.specs, channels).to(surroundings.device)
         self.optimizer = torch.optim.Adam(self.heads.parameters(), lr=learning_rate, betas=BETAS)
         self.adam = KeptAdam("", self.optimizer, self.heads)
         self.rng = torch.Generator().manual_seed(surroundings.seed)
@@ -99,11 +99,13 @@ class HeadsTerm(Term):
         self.optimizer.zero_grad()
         (loss + self.r1_gamma / 2 * penalty).backward()
         parameters = list(self.heads.parameters())
-        gradient = torch.cat([gradient_of(parameter).flatten() for parameter in parameters])
+        # Heads of another stage's maps have no gradient.
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+        gradient = torch.cat([each.flatten() for each in gradients])
         gradient = sum_over_ranks(gradient) / world_size()
         gradient = torch.where(gradient.isfinite().all(), gradient, 0.0)
         for parameter, part in zip(parameters, gradient.split([parameter.numel() for parameter in parameters])):
-            gradient_of(parameter).copy_(part.view_as(parameter))
+            parameter.grad = part.view_as(parameter)
         self.optimizer.step()
         return {"heads/heads": loss, "heads/r1": penalty}
 
@@ -146,11 +148,6 @@ def heads_terms(config: RunConfig, surroundings: Surroundings) -> Iterator[Term]
     """The term that `heads:` asks for."""
     if config.heads is not None:
         yield HeadsTerm(config.heads, surroundings)
-
-
-def gradient_of(parameter: nn.Parameter) -> Tensor:
-    assert parameter.grad is not None
-    return parameter.grad
 
 
 def means_over_ranks(statistics: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dinogen.pyramid import Pyramid, PyramidSpec, colour_name, colour_statistics, level_name, pool, resize
+from dinogen.pyramid import Pyramid, StagedSpec, colour_name, colour_statistics, level_name, pool, resize
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -69,13 +69,13 @@ class Teacher(nn.Module):
 
     Args:
         backbone: what looks.
-        spec: which layers and levels to hand out.
+        specs: which view, layers and levels there are in each stage.
     """
 
-    def __init__(self, backbone: Backbone, spec: PyramidSpec):
+    def __init__(self, backbone: Backbone, specs: StagedSpec):
         super().__init__()
         self.backbone = backbone.requires_grad_(False).eval()
-        self.spec = spec
+        self.specs = specs
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(backbone.mean).view(1, 3, 1, 1), persistent=False)
@@ -104,13 +104,13 @@ class Teacher(nn.Module):
         """Look at images.
 
         Args:
-            images: `[N, 3, R, R]` in [-1, 1], any R.
+            images: `[N, 3, R, R]` in [-1, 1]. R says which stage it is; another R is seen as in the next finer stage.
 
         Returns:
-            The whole pyramid in float32, differentiable with respect to `images`. The last layer's tokens
+            The stage's whole pyramid in float32, differentiable with respect to `images`. The last layer's tokens
             have passed the model's own final norm; those of earlier layers are normalised without weights.
         """
-        spec = self.spec
+        spec = self.specs.nearest(images.shape[-1])
         images = resize(images.float(), spec.input_size)
         tokens, class_token = self.backbone.look(((images + 1) / 2 - self.mean) / self.std, spec.layers)
         pyramid: Pyramid = {"cls": class_token.float()}

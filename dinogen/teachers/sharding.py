@@ -12,7 +12,7 @@ SHARD_FROM_WIDTH = 1024  # `auto` shards from ViT-L up: below it, gathering cost
 
 def wants_sharding(teacher: Teacher, mode: str, world_size: int) -> bool:
     """Whether `teacher.shard` (`none`, `fsdp` or `auto`) means sharding for this teacher and number of ranks."""
-    large = teacher.spec.width >= SHARD_FROM_WIDTH
+    large = teacher.backbone.width >= SHARD_FROM_WIDTH
     return world_size > 1 and (mode == "fsdp" or mode == "auto" and large)
 
 

@@ -7,22 +7,18 @@ import scipy.fft
 import torch
 from transformers import Dinov2Config, Dinov2Model
 
-from dinogen.errors import UsageError
 from dinogen.teachers.dinov2 import Dinov2
 
 TINY = "tiny"
-TINY_INPUT_SIZES = (32, 64)
 TINY_SEED = 0
+IMAGE_SIZE = 32  # of the position embeddings, which are interpolated to the input's
 
 
-def make_tiny(input_size: int) -> Dinov2:
-    """A DINOv2 of three blocks with random weights, the same on every machine."""
-    if input_size not in TINY_INPUT_SIZES:
-        sizes = " or ".join(map(str, TINY_INPUT_SIZES))
-        raise UsageError(f"--input-size {input_size}: the tiny teacher takes {sizes}")
+def make_tiny() -> Dinov2:
+    """A DINOv2 of three blocks with random weights, the same on every machine, for input of any size."""
     print("Teacher 'tiny': random weights, it knows nothing about faces; for demos and tests.", file=sys.stderr)
     config = Dinov2Config(
-        hidden_size=128, num_hidden_layers=3, num_attention_heads=4, mlp_ratio=4, patch_size=4, image_size=input_size
+        hidden_size=128, num_hidden_layers=3, num_attention_heads=4, mlp_ratio=4, patch_size=4, image_size=IMAGE_SIZE
     )
     model = Dinov2Model(config)
     # RandomState's stream is frozen for good, and coarse rounding hides the last bits in which two machines' libraries

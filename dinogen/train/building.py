@@ -18,6 +18,7 @@ from dinogen.config import RunConfig
 from dinogen.data.manifest import Manifest
 from dinogen.errors import UsageError
 from dinogen.networks import Generator
+from dinogen.pyramid import spaced
 from dinogen.schedule import all_batch_sizes
 from dinogen.teachers import Teacher, shard_teacher, teacher_of, wants_sharding
 
@@ -51,13 +52,19 @@ def check_against_data(config: RunConfig, manifest: Manifest, ranks: int) -> Run
     """The config with batches that the data can fill and the ranks can share.
 
     Raises:
-        UsageError: the ranks could not take equal shares, or the images are larger than the crops.
+        UsageError: the ranks could not take equal shares, images are larger than crops, or a stage is not packed.
     """
     size, crop_size = config.generator.img_resolution, manifest.crop_size
     if size > crop_size:
         raise UsageError(
             f"generator.img_resolution {size}: the crops of {config.data} have {crop_size}×{crop_size} pixels; take "
             f"{crop_size} or less, or cut larger ones with dinogen crop --size {size}"
+        )
+    needed = [size >> k for k in range(10) if size >> k >= config.schedule.start_resolution]
+    if missing := sorted(set(needed) - set(manifest.specs)):
+        raise UsageError(
+            f"{config.data}: packed for {spaced(manifest.specs)} px, but this run grows through {spaced(missing)} px "
+            "too; give --schedule.start_resolution, or pack the crops with more --stages"
         )
     config = fit_batches(config, sum(shard.samples for shard in manifest.shards_of()), ranks)
     for number in sorted({number for pair in all_batch_sizes(config) for number in pair}):
@@ -94,7 +101,7 @@ def fit_batches(config: RunConfig, samples: int, ranks: int) -> RunConfig:
 def build_teacher(config: RunConfig, manifest: Manifest, accelerator: Accelerator) -> Teacher:
     """The frozen teacher on the device, its parameters split over the ranks where the config wants that."""
     settings = config.teacher
-    teacher = teacher_of(manifest.spec, settings.path)
+    teacher = teacher_of(manifest.specs, settings.path)
     if settings.precision == "bf16" or (settings.precision == "auto" and prefers_bf16(accelerator)):
         teacher.cast_weights(torch.bfloat16)
     teacher.to(accelerator.device)

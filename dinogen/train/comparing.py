@@ -30,7 +30,7 @@ class Comparer:
     ):
         self.config, self.accelerator, self.G, self.teacher = config, accelerator, G, teacher
         self.latent_rng = latent_rng
-        self.loss = make_loss(config, Surroundings(teacher.spec, self.see, accelerator.device, config.seed))
+        self.loss = make_loss(config, Surroundings(teacher.specs, self.see, accelerator.device, config.seed))
 
     def compare(self, batch: Batch, stage: Stage, checks: StepChecks, cur_nimg: int) -> ObjectiveResult:
         """The loss of freshly drawn images.
@@ -42,7 +42,7 @@ class Comparer:
             cur_nimg: the clock, which says which terms are on.
         """
         batch_size, _ = batch_sizes_at(cur_nimg, stage.resolution, self.config)
-        real = self.real_pyramid(batch)
+        real = self.real_pyramid(batch, stage.resolution)
         checks.look("the real images' features", real.values())
         images = self.draw(stage, batch_size)
         checks.look("the generated images", [images])
@@ -77,16 +77,13 @@ class Comparer:
             return self.teacher(images)
 
     @torch.no_grad()
-    def real_pyramid(self, batch: Batch) -> Pyramid:
-        """The reals' pyramid: as stored, or computed from crops that are as coarse as the stage's images.
+    def real_pyramid(self, batch: Batch, resolution: int) -> Pyramid:
+        """What the teacher saw of the reals at a stage, from the shards.
 
-        In fp16, as it lies in the shards: most of what ranks exchange are real features.
+        In fp16, as it lies there: most of what ranks exchange are real features.
         """
+        assert batch.pyramid is not None, "the loader reads them for every step"
         device = self.accelerator.device
-        if batch.pyramid is not None:
-            stored = {name: level.to(device, non_blocking=True) for name, level in batch.pyramid.items()}
-            pyramid = complete(stored, self.teacher.spec)
-        else:
-            assert batch.images is not None
-            pyramid = self.see(to_float(batch.images.to(device, non_blocking=True)))
+        stored = {name: level.to(device, non_blocking=True) for name, level in batch.pyramid.items()}
+        pyramid = complete(stored, self.teacher.specs[resolution])
         return {name: level.half() for name, level in pyramid.items()}

@@ -89,7 +89,7 @@ def networks(trainer: "Trainer") -> list[str]:
     generator = sum(parameter.numel() for parameter in trainer.network.parameters())
     return [
         f"generator  {millions(generator):>9} parameters, with its average and the optimiser",
-        f"teacher    {millions(whole):>9} parameters, {place} ({trainer.teacher.spec.teacher})",
+        f"teacher    {millions(whole):>9} parameters, {place} ({trainer.teacher.specs.finest.teacher})",
     ]
 
 

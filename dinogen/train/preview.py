@@ -13,7 +13,7 @@ from dinogen.evaluate.metrics import mean_pairwise_distance
 from dinogen.images import image_grid, to_float, to_uint8, viewing_scale
 from dinogen.networks import Generator
 from dinogen.pictures import last_layer, pyramid_picture
-from dinogen.pyramid import Pyramid, PyramidSpec, resize
+from dinogen.pyramid import Pyramid, StagedSpec, resize
 from dinogen.schedule import Stage
 
 GRID_COLUMNS = 8
@@ -30,12 +30,12 @@ class Preview:
     Args:
         config: of the run.
         look: the teacher, in the precision of training.
-        spec: of what it sees.
+        specs: of what it sees.
         device: where the generator is.
     """
 
-    def __init__(self, config: RunConfig, look: Callable[[Tensor], Pyramid], spec: PyramidSpec, device: torch.device):
-        self.look, self.spec, self.device = look, spec, device
+    def __init__(self, config: RunConfig, look: Callable[[Tensor], Pyramid], specs: StagedSpec, device: torch.device):
+        self.look, self.specs, self.device = look, specs, device
         # Checking whole shards for a preview would take minutes on big data; the loader does check what it reads.
         self.crops = load_crops(Path(config.data), GRID_COUNT, verify="size")
         rng = torch.Generator().manual_seed(config.seed + 1)
@@ -53,7 +53,7 @@ class Preview:
         real = resize(to_float(self.crops.to(self.device)), stage.resolution)
         count = min(PYRAMID_COUNT, len(real))
         shown = torch.cat([real[:count], samples[:count]])
-        maps = last_layer(self.look(shown), self.spec)
+        maps = last_layer(self.look(shown), self.specs[stage.resolution])
         pyramids = pyramid_picture(shown, maps, {"real": count, "generated": count})
         size = f"{stage.resolution} px"
         pictures = {

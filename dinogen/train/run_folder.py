@@ -35,7 +35,7 @@ from dinogen.config import RunConfig
 from dinogen.distributed import from_first_rank
 from dinogen.errors import DinogenError
 from dinogen.files import make_output_folder, plain_write_errors, remove_leftovers, write_bytes, write_json
-from dinogen.pyramid import PyramidSpec
+from dinogen.pyramid import StagedSpec
 from dinogen.tensor_files import read_json
 
 
@@ -56,13 +56,13 @@ class RunFolder:
         self.lock = FileLock(root / ".lock", timeout=0)  # the system opens it when a process dies
 
     @contextmanager
-    def in_use(self, config: RunConfig, spec: PyramidSpec, devices: dict, device: torch.device) -> Iterator[None]:
+    def in_use(self, config: RunConfig, specs: StagedSpec, devices: dict, device: torch.device) -> Iterator[None]:
         """Prepare the folder, and keep other trainers out of it while entered. Call on all ranks.
 
         Raises:
             DinogenError: another trainer writes here, or this one cannot.
         """
-        from_first_rank(lambda: self.prepare(config, spec, devices), device)
+        from_first_rank(lambda: self.prepare(config, specs, devices), device)
         try:
             yield
         finally:
@@ -89,7 +89,7 @@ class RunFolder:
                 f"{self.root}: {who} is training here; wait until it ends, stop it, or choose another --output"
             ) from error
 
-    def prepare(self, config: RunConfig, spec: PyramidSpec, devices: dict) -> None:
+    def prepare(self, config: RunConfig, specs: StagedSpec, devices: dict) -> None:
         """Create the folder and lock it, clear away what killed launches left, and write down the config, the teacher
         and where this launch runs. Call on the first rank.
         """
@@ -98,7 +98,7 @@ class RunFolder:
         self.clear_leftovers()
         text = yaml.safe_dump(plain(asdict(config)), sort_keys=False, allow_unicode=True)
         write_bytes(self.config, text.encode())
-        write_json(self.teacher, spec.to_dict())
+        write_json(self.teacher, specs.to_dict())
         launches = json.loads(self.environment.read_text()) if self.environment.exists() else []
         write_json(self.environment, [*launches, describe_environment() | devices])
 
@@ -123,21 +123,23 @@ class RunFolder:
                     "give the old value, or another --output to start anew"
                 )
 
-    def check_same_teacher(self, data: str, packed: PyramidSpec) -> None:
+    def check_same_teacher(self, data: str, packed: StagedSpec) -> None:
         """Refuse to resume with shards that another teacher packed than those that the run was started with.
+
+        Shards with more or fewer stages are welcome.
 
         Raises:
             DinogenError: says in what they differ, and what to do.
         """
         if not self.teacher.exists():
             return
-        before = read_json(self.teacher)
-        now = {key: value for key, value in plain(packed.to_dict()).items() if key != "teacher"}
-        if differing := ", ".join(key for key, value in now.items() if before.get(key) != value):
-            raise DinogenError(
-                f"{data}: packed with {packed.describe()}, but {self.root} was started with another teacher "
-                f"(other {differing}); give the old --data, or another --output to start anew"
-            )
+        before = StagedSpec.from_dict(read_json(self.teacher))
+        for resolution in set(before) & set(packed):
+            if before[resolution].fingerprint != packed[resolution].fingerprint:
+                raise DinogenError(
+                    f"{data}: packed with {packed.describe()}, but {self.root} was started with "
+                    f"{before.describe()}; give the old --data, or another --output to start anew"
+                )
 
 
 def plain(value: Any) -> Any:

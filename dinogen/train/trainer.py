@@ -24,7 +24,6 @@ from dinogen.schedule import (
     ema_beta,
     learning_rate_at,
     stage_of_run,
-    uses_stored_pyramids,
 )
 from dinogen.train import checkpoint as checkpoints
 from dinogen.train.building import build_generator, build_teacher, check_against_data, compiled, make_accelerator
@@ -68,7 +67,7 @@ class Trainer:
         self.folder = RunFolder(Path(config.output))
         from_first_rank(self.folder.check_free, self.device)
         self.folder.check_same_generator(config)
-        self.folder.check_same_teacher(config.data, manifest.spec)
+        self.folder.check_same_teacher(config.data, manifest.specs)
 
         self.teacher = build_teacher(config, manifest, self.accelerator)
         network, optimizer = build_generator(config, self.device)
@@ -100,7 +99,7 @@ class Trainer:
             state=loader_state,
         )
         for _, real_batch_size in all_batch_sizes(config):  # one beyond the data is refused now, not at a late stage
-            self.loader.batches(real_batch_size, image_resolution=None)
+            self.loader.batches(real_batch_size, image_resolution=None, stage=None)
         self.bad_steps = BadSteps()
         self.rises = RiseWatch()
         self.stop = StopRequest(config.machine.max_minutes)
@@ -138,7 +137,7 @@ class Trainer:
         if self.complete:
             return self.snapshot
         ended = self.finished
-        in_use = self.folder.in_use(self.config, self.teacher.spec, self.describe_devices(), self.device)
+        in_use = self.folder.in_use(self.config, self.teacher.specs, self.describe_devices(), self.device)
         with in_use, self.stop, self.watchdog, self.make_monitor() as monitor:
             while not ended:
                 for batches, stage in self.one_stage():
@@ -159,7 +158,7 @@ class Trainer:
         return self.snapshot
 
     def make_monitor(self) -> Monitor:
-        preview = Preview(self.config, self.comparer.see, self.teacher.spec, self.device)
+        preview = Preview(self.config, self.comparer.see, self.teacher.specs, self.device)
         return Monitor(self.config, self.cur_nimg, preview, self.stop, writes=self.is_main)
 
     @property
@@ -198,14 +197,8 @@ class Trainer:
     def one_stage(self) -> abc.Generator[tuple[list[Batch], Stage], None, None]:
         """The batches of one step after the other, until the resolution or their size changes."""
         resolution, sizes = self.stage.resolution, self.batch_sizes_now
-        stored = uses_stored_pyramids(
-            resolution, self.teacher.spec.input_size, self.config.teacher.stored_pyramids_from
-        )
-        batches = self.loader.batches(
-            sizes[1],
-            image_resolution=None if stored and not self.comparer.loss.wants_images(resolution) else resolution,
-            pyramid=stored,
-        )
+        wants_images = self.comparer.loss.wants_images(resolution)
+        batches = self.loader.batches(sizes[1], resolution if wants_images else None, stage=resolution)
         while (self.stage.resolution, self.batch_sizes_now) == (resolution, sizes):
             yield list(islice(batches, self.config.batches.accumulation)), self.stage
 

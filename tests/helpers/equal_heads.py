@@ -20,7 +20,7 @@ BATCH = 4
 def train_heads(rank: int, world_size: int) -> dict[str, Tensor]:
     """The heads after a few steps, and the generator's gradient on this rank's images, scaled to the whole batch."""
     teacher = make_teacher("tiny")
-    surroundings = Surroundings(teacher.spec, teacher, torch.device("cpu"), seed=0)
+    surroundings = Surroundings(teacher.specs, teacher, torch.device("cpu"), seed=0)
     term = HeadsTerm(HeadsConfig(weight=1.0), surroundings, channels=8)
     rng = torch.Generator().manual_seed(1)
     for _ in range(STEPS):
