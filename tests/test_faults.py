@@ -53,7 +53,7 @@ def test_a_step_that_is_not_finite_changes_no_weight_and_the_next_one_learns(tra
     statistics = trainer.train_step(*next(batches))
     assert statistics == {} and trainer.bad_steps.in_a_row == 1
     assert all(torch.equal(a, b) for a, b in zip(before, weights(trainer)))
-    assert "rank 0: the generated images" in capsys.readouterr().out
+    assert "rank 0: the generated images" in capsys.readouterr().err
 
     handle.remove()
     assert trainer.train_step(*next(batches))["gradient_norm"] > 0

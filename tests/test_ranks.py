@@ -95,12 +95,12 @@ def test_slow_work_on_one_rank_is_no_alarm(shards32, tmp_path):
     assert [code for code, _ in run.ends()] == [143, 143]
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGINT])
-def test_other_requests_to_stop_save_as_well(shards32, tmp_path, number):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGUSR1, 143), (signal.SIGINT, 130)])
+def test_other_requests_to_stop_save_as_well(shards32, tmp_path, number, code):
     run = start(shards32, tmp_path, 1)
     wait_for_step(run, 1)
     run.processes[0].send_signal(number)
-    assert run.ends()[0][0] == 143
+    assert run.ends()[0][0] == code
     assert list((tmp_path / "run" / "checkpoints").iterdir())
 
 
@@ -120,5 +120,5 @@ def test_a_second_ctrl_c_leaves_at_once_with_the_last_checkpoint_intact(shards32
 
 
 def test_one_rank_needs_no_watchdog():
-    with Watchdog(0, 1, 1.0, lambda: "nowhere") as watchdog:
+    with Watchdog(0, 1, lambda: "nowhere") as watchdog:
         assert watchdog.others == []
