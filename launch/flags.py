@@ -7,8 +7,9 @@ from argparse import SUPPRESS, Action
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import is_dataclass
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # pyright: ignore[reportPrivateImportUsage]
@@ -97,7 +98,20 @@ class CommandParser(ArgumentParser):
         self.check_keys(keys)
         if args and not args[0].startswith("-") and all(action.option_strings for action in self._actions):
             raise UsageError(explain(f"unrecognized arguments: {args[0]}", self.flags()))
-        return super().parse_args(args, *more, **options)
+        return super().parse_args(list(self.lists_in_brackets(args)), *more, **options)
+
+    def lists_in_brackets(self, args: Sequence[str]) -> Iterator[str]:
+        """`--trackers a b` becomes `--trackers=[a, b]`, which is how the parser reads lists of dataclasses."""
+        taking = (flag for flag in self.flags().values() if flag.nargs is None)
+        lists = [name for flag in taking if get_origin(kind_of(flag)) in (list, tuple) for name in flag.option_strings]
+        args = list(args)
+        while args:
+            arg = args.pop(0)
+            values = list(takewhile(lambda value: not value.startswith("--"), args)) if arg in lists else []
+            if values and not values[0].startswith("["):
+                del args[: len(values)]
+                arg = f"{arg}=[{', '.join(values)}]"
+            yield arg
 
     def check_keys(self, keys: Sequence[str], file: str = "") -> None:
         """Refuse old and unknown keys of the command line or of a file.

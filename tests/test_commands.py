@@ -68,6 +68,13 @@ def test_presets_hold_only_known_and_possible_keys(preset):
     assert config.batches.generated <= config.batches.real
 
 
+@pytest.mark.parametrize("given", [["0.1", "0.2"], ["[0.1, 0.2]"], ["[0.1,0.2]"]])
+def test_lists_are_taken_as_words_and_in_brackets(given):
+    flags = ["--objective.temperatures", *given, "--trackers", "tensorboard", "--seed", "3"]
+    args = build_parser().parse_args(["--data", "d", "--output", "o", *flags])
+    assert (args.objective.temperatures, args.trackers, args.seed) == ([0.1, 0.2], ["tensorboard"], 3)
+
+
 @pytest.mark.parametrize("file", sorted((ROOT / "configs/accelerate").glob("*.yaml")), ids=lambda path: path.name)
 def test_accelerate_can_read_its_configs(file):
     config = load_config_from_file(str(file))

@@ -121,7 +121,7 @@ def open_trackers(config: RunConfig, folder: RunFolder, cur_nimg: int) -> Tracke
     """
     name = Path(config.output).absolute().name
     trackers: list[Tracker] = [StatsFile(folder.stats, cur_nimg)]
-    for service in config.trackers:
+    for service in dict.fromkeys(config.trackers):
         kind = LOGGER_TYPE_TO_CLASS[service]
         if service == "tensorboard":
             # What was logged after the checkpoint is about to come again; what was logged at it is not.
