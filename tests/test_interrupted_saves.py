@@ -16,7 +16,7 @@ from dinogen.errors import DinogenError
 from dinogen.train.checkpoint import list_checkpoints, load_newest
 from dinogen.train.run_folder import RunFolder
 from helpers.dying import MOMENTS
-from helpers.small_checkpoint import EXPECTED, names, save
+from helpers.small_checkpoint import KEPT, names, save
 from helpers.training import OF_OLD
 
 ROOT = Path(__file__).parent.parent
@@ -44,9 +44,9 @@ def killed(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_at_any_moment_of_a_save_the_last_complete_checkpoint_is_taken(killed, moment):
-    path, tensors, _ = load_newest(killed / moment, EXPECTED)
+    path, tensors, _ = load_newest(killed / moment, KEPT)
     assert path.name == ("nimg000000000016" if moment in SURVIVE else "nimg000000000008")
-    assert tensors.keys() == EXPECTED.keys()
+    assert tensors.keys() == {part.file for part in KEPT}
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -116,7 +116,7 @@ def test_a_disk_that_fills_up_anywhere_in_a_save_leaves_the_checkpoint_before(sm
     save(disk, 8)
     with pytest.raises(DinogenError, match=r"nimg\d+: the disk is full; free some space"):
         save(disk, 16, 24, 32, keep=9)
-    assert load_newest(disk, EXPECTED)[0] == list_checkpoints(disk)[-1]
+    assert load_newest(disk, KEPT)[0] == list_checkpoints(disk)[-1]
     assert sorted(disk.iterdir()) == list_checkpoints(disk), "nothing half-written"
 
 
@@ -164,7 +164,7 @@ def test_without_permission_to_write_the_checkpoint_before_stays(tmp_path):
 
     said = in_another_process(as_nobody)
     assert "nimg000000000016: no permission to write here; choose another --output" in said
-    assert load_newest(folder, EXPECTED)[0].name == "nimg000000000008" and len(list(folder.iterdir())) == 1
+    assert load_newest(folder, KEPT)[0].name == "nimg000000000008" and len(list(folder.iterdir())) == 1
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="becoming somebody else needs root")
@@ -177,7 +177,7 @@ def test_a_file_that_this_user_may_not_read_is_named_without_advice_to_delete(tm
 
     def as_nobody() -> None:
         os.setuid(NOBODY)
-        load_newest(folder, EXPECTED)
+        load_newest(folder, KEPT)
 
     said = in_another_process(as_nobody)
     assert "state.json: cannot be read (Permission denied); see to the file" in said and "delete" not in said

@@ -61,7 +61,7 @@ def die_in(moment: str, number: int = 1) -> None:
 
 
 def save_and_die(folder: Path) -> None:
-    from small_checkpoint import STATE, contents
+    from helpers.small_checkpoint import STATE, contents
 
     tensors = contents()  # before any fork: autograd does not survive one
     for moment in MOMENTS:
