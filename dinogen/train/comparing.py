@@ -51,8 +51,10 @@ class Comparer:
         checks.look("the generated images' features", generated.values())
         real_images = None
         if self.loss.wants_images(stage.resolution):
-            assert batch.images is not None
-            real_images = to_float(batch.images[: len(images)].to(self.accelerator.device, non_blocking=True))
+            assert batch.images is not None, "the loader decodes them for such a loss"
+            # Evenly spread over the batch, so that all ranks together choose the same ones whatever their number.
+            chosen = torch.arange(len(images)) * len(batch.images) // len(images)
+            real_images = to_float(batch.images[chosen].to(self.accelerator.device, non_blocking=True))
         result = self.loss(Seen(generated, real, images, real_images, cur_nimg))
         for quantity, value in result.checks.items():
             checks.look(quantity, [value])
