@@ -2,9 +2,18 @@
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from dinogen.objectives.base import ObjectiveResult
 from dinogen.pyramid import Pyramid
+
+
+def spread_evenly(n: int, m: int) -> Tensor:
+    """Numbers of n of m real images, `[n]`, one for each generated image.
+
+    All ranks together choose the same ones whatever their number, where each has equal shares of both.
+    """
+    return torch.arange(n) * m // n
 
 
 class PairedRegression:
@@ -16,6 +25,6 @@ class PairedRegression:
 
     def __call__(self, generated: Pyramid, real: Pyramid) -> ObjectiveResult:
         n, m = len(generated["cls"]), len(real["cls"])
-        partners = torch.arange(n, device=real["cls"].device) * m // n
+        partners = spread_evenly(n, m).to(real["cls"].device)
         losses = [F.mse_loss(level, real[name][partners].float()) for name, level in generated.items()]
         return ObjectiveResult(loss=torch.stack(losses).mean())

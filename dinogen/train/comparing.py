@@ -8,6 +8,7 @@ from dinogen.config import RunConfig
 from dinogen.data.store import Batch
 from dinogen.images import to_float
 from dinogen.objectives import ObjectiveResult, Seen, Surroundings, make_loss
+from dinogen.objectives.paired import spread_evenly
 from dinogen.pyramid import Pyramid, complete
 from dinogen.schedule import Stage, batch_sizes_at
 from dinogen.teachers import Teacher
@@ -52,8 +53,7 @@ class Comparer:
         real_images = None
         if self.loss.wants_images(stage.resolution):
             assert batch.images is not None, "the loader decodes them for such a loss"
-            # Evenly spread over the batch, so that all ranks together choose the same ones whatever their number.
-            chosen = torch.arange(len(images)) * len(batch.images) // len(images)
+            chosen = spread_evenly(len(images), len(batch.images))
             real_images = to_float(batch.images[chosen].to(self.accelerator.device, non_blocking=True))
         result = self.loss(Seen(generated, real, images, real_images, cur_nimg))
         for quantity, value in result.checks.items():
