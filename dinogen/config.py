@@ -4,6 +4,7 @@ A block that may be absent is None: what it configures is then off. Numbers that
 are constants beside the code that uses them.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,7 +18,8 @@ class TeacherConfig:
     Args:
         path: folder of a local copy of the teacher's weights, for machines without a network.
         shard: how parameters are split over the ranks: none, fsdp, or auto (fsdp from ViT-L up on several ranks).
-        precision: type of its parameters: fp32, bf16, or auto (bf16 in mixed precision on a GPU that has it).
+        precision: type of its parameters and arithmetic: fp32, bf16, or auto (bf16 in mixed precision on a GPU that has
+            it, and for pretrained teachers on CPUs that have it).
         activation_checkpointing: compute layers again for the gradient instead of keeping their results. It takes less
             memory and half as much time again.
     """
@@ -65,8 +67,6 @@ class ObjectiveConfig:
         name: sinkhorn or kernel (match distributions), or paired (the baseline: regression to randomly paired images).
         temperatures: strengths of the matching's blur. sinkhorn: entropic regularisation, in standard deviations of
             the cost. kernel: range, in mean distances.
-        warmup_kimg: length of a start by paired regression, in kimg, for sinkhorn and kernel. It soon teaches what all
-            faces have in common; the matching then teaches how they differ.
         bands: number of bands into which embeddings are split along their principal axes. Each has a transport and an
             equal share of the drift, which serves fine structure. 1 leaves embeddings whole.
         bands_from_kimg: kimg at which bands begin. Early on, whole embeddings teach more.
@@ -74,17 +74,50 @@ class ObjectiveConfig:
 
     name: Literal["sinkhorn", "kernel", "paired"] = "sinkhorn"
     temperatures: list[float] = field(default_factory=lambda: [0.05])
-    warmup_kimg: float = 0.0
     bands: int = 1
     bands_from_kimg: float = 0.0
 
     def __post_init__(self) -> None:
         require(self, "objective", "positive", "bands")
-        require(self, "objective", "not negative", "warmup_kimg", "bands_from_kimg")
+        require(self, "objective", "not negative", "bands_from_kimg")
         if self.bands > 1 and self.name == "paired":
             raise UsageError(f"objective.bands {self.bands} serves objective.name sinkhorn and kernel; set that, or 1")
         if not self.temperatures or min(self.temperatures) <= 0:
             raise UsageError(f"objective.temperatures {self.temperatures} must be positive, such as [0.05]")
+
+
+@dataclass
+class WarmupConfig:
+    """A start without the teacher: each real image is regressed from a code made of its own stored pyramid.
+
+    Faces differ from the first minute. From a random start the objective would learn first what all faces share, and
+    burn that one face into all samples.
+
+    Args:
+        stage_kimg: length of each of its stages in kimg by resolution, as {32: 7, 64: 14}. The schedule begins after
+            them.
+        batch: number of images a step, all ranks together.
+        learning_rate: step size of Adam, which falls to zero over the last third of the last stage.
+    """
+
+    stage_kimg: dict[int, float] = field(default_factory=lambda: {32: 7.0})
+    batch: int = 32
+    learning_rate: float = 2e-3
+
+    def check(self) -> None:
+        """Refuse impossible values. (A parser hides errors in the creation of what may be absent.)"""
+        require(self, "warmup", "positive", "batch", "learning_rate")
+        sides = list(self.stage_kimg)
+        if not sides or sides != sorted(sides) or min(self.stage_kimg.values()) <= 0:
+            raise UsageError(
+                f"warmup.stage_kimg {self.stage_kimg} must name stages from coarse to fine, each with its kimg, "
+                "such as {32: 7, 64: 14}"
+            )
+
+    @property
+    def kimg(self) -> float:
+        """Length of all of it."""
+        return sum(self.stage_kimg.values())
 
 
 @dataclass
@@ -142,19 +175,22 @@ class ScheduleConfig:
         total_kimg: end of training in kimg.
         start_resolution: side of the images in the first stage, in pixels.
         stage_kimg: length of each stage before the last in kimg, with its fade-in.
+        stage_kimg_at: other lengths by resolution, as {64: 40}.
         fade_kimg: length of the fade-in at the beginning of each stage but the first, in kimg.
     """
 
     total_kimg: float = 500.0
     start_resolution: int = 4
     stage_kimg: float = 20.0
+    stage_kimg_at: dict[int, float] = field(default_factory=dict)
     fade_kimg: float = 10.0
 
     def __post_init__(self) -> None:
         require(self, "schedule", "positive", "total_kimg", "stage_kimg")
-        if not 0 <= self.fade_kimg <= self.stage_kimg:
+        shortest = min(self.stage_kimg, *self.stage_kimg_at.values(), math.inf)
+        if not 0 <= self.fade_kimg <= shortest:
             raise UsageError(
-                f"schedule.fade_kimg {self.fade_kimg} must lie between 0 and schedule.stage_kimg {self.stage_kimg}"
+                f"schedule.fade_kimg {self.fade_kimg} must lie between 0 and the shortest stage, {shortest} kimg"
             )
 
 
@@ -164,12 +200,14 @@ class OptimizerConfig:
 
     Args:
         learning_rate: step size of Adam.
+        learning_rate_at: other step sizes from a resolution on, as {128: 5.0e-4}.
         rampup_kimg: length of the linear rise of the learning rate at the start, in kimg.
         decay_kimg: length of the fall of the learning rate to zero at the end, along a cosine, in kimg.
         ema_kimg: half-life of the averaged generator in kimg.
     """
 
     learning_rate: float = 1e-3
+    learning_rate_at: dict[int, float] = field(default_factory=dict)
     rampup_kimg: float = 5.0
     decay_kimg: float = 0.0
     ema_kimg: float = 6.0
@@ -262,11 +300,12 @@ class RunConfig:
         init_from: a snapshot, a run or a hub id whose generator a new run starts from. It must have the same sizes, but
             its img_resolution may be smaller.
         precision: arithmetic of training: no (fp32), bf16, fp16, or auto (what accelerate's launcher says; without it
-            bf16 on a GPU that has it, else fp32).
+            bf16 on a GPU that has it, else fp32). The teacher may have its own.
         trackers: names of what records scalars: tensorboard, or others that accelerate knows, such as wandb.
         teacher: the frozen network that looks at the images.
         generator: the network that is trained.
         objective: what it is trained by.
+        warmup: a start without the teacher, from codes of the real images; off when absent.
         frechet: a Fréchet loss beside the objective; off when absent.
         heads: discriminator heads beside the objective; off when absent.
         schedule: how long, and how it grows.
@@ -285,6 +324,7 @@ class RunConfig:
     teacher: TeacherConfig = field(default_factory=TeacherConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    warmup: WarmupConfig | None = None
     frechet: FrechetConfig | None = None
     heads: HeadsConfig | None = None
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -294,7 +334,7 @@ class RunConfig:
     machine: MachineConfig = field(default_factory=MachineConfig)
 
     def __post_init__(self) -> None:
-        for block in (self.frechet, self.heads):
+        for block in (self.warmup, self.frechet, self.heads):
             if block is not None:
                 block.check()
         start, end = self.schedule.start_resolution, self.generator.img_resolution
@@ -302,10 +342,20 @@ class RunConfig:
             raise UsageError(
                 f"schedule.start_resolution {start} must be a power of two from 4 to generator.img_resolution {end}"
             )
+        for side in self.warmup.stage_kimg if self.warmup else ():
+            if side & (side - 1) or not 4 <= side <= end:
+                raise UsageError(
+                    f"warmup.stage_kimg: {side} must be a power of two from 4 to generator.img_resolution {end}"
+                )
         if self.batches.decay_growth > 1 and not self.optimizer.decay_kimg:
             raise UsageError(
                 f"batches.decay_growth {self.batches.decay_growth} serves optimizer.decay_kimg only; set that, or 1"
             )
+
+    @property
+    def warmup_nimg(self) -> int:
+        """The clock at which the warm-up ends and the schedule begins."""
+        return int(self.warmup.kimg * 1000) if self.warmup else 0
 
 
 def require(config: Any, block: str, what: Literal["positive", "not negative"], *keys: str) -> None:
@@ -329,6 +379,7 @@ RENAMED = {
     **dict.fromkeys((f"teacher.{key}" for key in ("input_size", "layers", "levels", "fine_layers")), FROM_SHARDS),
     **dict.fromkeys((f"objective.{key}" for key in ("self_term", "real_bank", "generated_bank")), REFUTED),
     **dict.fromkeys(("objective.iterations", "objective.frechet_memory_kimg"), CONSTANT),
+    "objective.warmup_kimg": "warmup.stage_kimg",
     "objective.frechet_weight": "frechet.weight",
     "objective.frechet_from_kimg": "frechet.from_kimg",
     **dict.fromkeys((f"adversary.{key}" for key in ("channels", "learning_rate", "r1_gamma")), CONSTANT),

@@ -165,7 +165,11 @@ class StagedSpec:
 
     def nearest(self, resolution: int) -> PyramidSpec:
         """The spec of a stage; where there is none, of the next finer one, or of the finest."""
-        return self.stages[min((own for own in self.stages if own >= resolution), default=max(self.stages))]
+        return self.stages[self.nearest_resolution(resolution)]
+
+    def nearest_resolution(self, resolution: int) -> int:
+        """The stage whose spec is `nearest`."""
+        return min((own for own in self.stages if own >= resolution), default=max(self.stages))
 
     @property
     def finest(self) -> PyramidSpec:

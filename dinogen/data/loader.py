@@ -17,7 +17,7 @@ from dinogen.data.schema import CROP_SIZE, DEFAULT_SPLIT
 from dinogen.data.store import MAX_BAD_FRACTION, Batch, SampleStore
 from dinogen.errors import DinogenError, UsageError
 
-__all__ = ["Batch", "LoaderState", "ShardLoader", "load_crops"]
+__all__ = ["Batch", "LoaderState", "ShardLoader", "load_crops", "load_pyramids"]
 
 WINDOW_SHARDS = 64  # 64,000 samples of usual shards are shuffled together
 BATCHES_AHEAD = 4
@@ -146,11 +146,38 @@ def load_crops(
         UsageError: R does not divide the crops'.
         DinogenError: no manifest, no samples of this split, or too much damage.
     """
+    images = read_some(data, count, resolution, None, split, seed, verify).images
+    assert images is not None  # they were asked for
+    return images
+
+
+def load_pyramids(
+    data: Path | str, count: int, stage: int, *, split: str = DEFAULT_SPLIT, seed: int = 0, verify: Verify = "sha256"
+) -> dict[str, Tensor]:
+    """Stored pyramids of random samples of a split, each at most once.
+
+    Args:
+        data: folder of shards with its manifest, or its address.
+        count: how many; fewer come back where the split has fewer.
+        stage: resolution of the stage.
+
+    Returns:
+        fp16 tensors `[count, …]` of the stage's `PyramidSpec.stored_shapes()`.
+
+    Raises:
+        DinogenError: no manifest, no samples of this split, or too much damage.
+    """
+    pyramid = read_some(data, count, None, stage, split, seed, verify).pyramid
+    assert pyramid is not None  # they were asked for
+    return pyramid
+
+
+def read_some(
+    data: Path | str, count: int, resolution: int | None, stage: int | None, split: str, seed: int, verify: Verify
+) -> Batch:
+    """Random samples of a split, at most as many as it has; the first of a larger count are those of a smaller one."""
     folder = open_folder(data)
     store = SampleStore(folder, folder.manifest(), split, verify)
     check_resolution(resolution, store.crop_size)
     order = SampleOrder(store.counts, seed, WINDOW_SHARDS)
-    places = next(order.batches(LoaderState(), min(count, len(order))))
-    images = store.read(places, resolution, stage=None).images
-    assert images is not None  # they were asked for
-    return images
+    return store.read(next(order.batches(LoaderState(), min(count, len(order)))), resolution, stage)

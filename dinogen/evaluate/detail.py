@@ -1,15 +1,16 @@
 """How much fine detail there is, and whether each face has its own. Tensors only; images are uint8 `[n, 3, R, R]`.
 
-An image is split into octaves: image_k minus its half-size reduction enlarged again, where image_{k+1} is that
-reduction. Octave k is named by the side of image_k. Of each octave only the inner face of an aligned crop counts: eyes,
-nose and mouth. Hair, clothes and background hardly show there, and in them generators differ long before faces do.
+Images are split into octaves (`dinogen.octaves`), which are named by their sides. Of each octave only the inner face of
+an aligned crop counts: eyes, nose and mouth. Hair, clothes and background hardly show there, and in them generators
+differ long before faces do.
 """
 
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from dinogen.octaves import octaves
 
 ROWS = (0.36, 0.76)  # the inner face of an aligned crop, as shares of its height and width
 COLUMNS = (0.28, 0.74)
@@ -43,16 +44,6 @@ class Energies:
         return over(max(0.0, self.shared), self.individual + self.shared)
 
 
-def octaves(images: Tensor) -> dict[int, Tensor]:
-    """The octaves of float `[n, 3, R, R]` by their sides, from R down to `COARSEST`; R is a power of two."""
-    found = {}
-    while images.shape[-1] >= COARSEST:
-        reduced = F.avg_pool2d(images, 2)
-        found[images.shape[-1]] = images - F.interpolate(reduced, scale_factor=2, mode="bilinear")
-        images = reduced
-    return found
-
-
 def inner_face(images: Tensor) -> Tensor:
     """The window of the inner face, from `[n, 3, R, R]`."""
     top, bottom, left, right = (round(share * images.shape[-1]) for share in ROWS + COLUMNS)
@@ -62,7 +53,7 @@ def inner_face(images: Tensor) -> Tensor:
 def energies(images: Tensor) -> dict[int, Energies]:
     """`Energies` of each octave, by its side; of two images or more."""
     found = {}
-    for side, octave in octaves(images.float()).items():
+    for side, octave in octaves(images.float(), COARSEST)[0].items():
         pixels = inner_face(octave).flatten(1)
         mean = pixels.mean(dim=0)
         own = (pixels - mean).square().mean(dim=1).double() * len(pixels) / (len(pixels) - 1)

@@ -7,11 +7,17 @@ from dinogen.objectives.base import Loss, ObjectiveResult, Seen, Surroundings, T
 from dinogen.objectives.frechet import frechet_terms
 from dinogen.objectives.heads import heads_terms
 from dinogen.objectives.matching import matching_terms
+from dinogen.objectives.octaves import warmup_terms
 
 __all__ = ["TERMS", "Loss", "ObjectiveResult", "Seen", "Surroundings", "Term", "make_loss"]
 
 # One line for each kind of term: what yields the terms of that kind that a config asks for, in the order of the sum.
-TERMS: list[Callable[[RunConfig, Surroundings], Iterable[Term]]] = [matching_terms, heads_terms, frechet_terms]
+TERMS: list[Callable[[RunConfig, Surroundings], Iterable[Term]]] = [
+    warmup_terms,
+    matching_terms,
+    heads_terms,
+    frechet_terms,
+]
 
 
 def make_loss(config: RunConfig, surroundings: Surroundings) -> Loss:

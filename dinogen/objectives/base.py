@@ -33,8 +33,9 @@ class Seen:
     """A step's images and what the teacher sees in them: this rank's share.
 
     Args:
-        generated: pyramid of N generated images, with gradient.
-        real: pyramid of M real images. All ranks' together are in an order that does not depend on their number.
+        generated: pyramid of N generated images, with gradient; empty if no term on `compares_pyramids`.
+        real: pyramid of M real images, likewise. All ranks' together are in an order that does not depend on their
+            number.
         images: the generated images, `[N, 3, R, R]` in [-1, 1], with gradient.
         real_images: N of the real ones, `[N, 3, R, R]`; None unless some term `wants_images`.
         cur_nimg: the clock, in real images.
@@ -76,12 +77,14 @@ class Term(Kept):
         begins: clock from which it is on, in images.
         ends: clock from which it is off again.
         keeps: whether it has something to keep in a checkpoint, see `Kept`.
+        compares_pyramids: whether it looks at what the teacher sees.
     """
 
     name = ""
     begins = 0.0
     ends = math.inf
     keeps = False
+    compares_pyramids = True
     joins_late = True
 
     def is_on(self, cur_nimg: int, resolution: int) -> bool:
@@ -138,9 +141,13 @@ class Loss:
         """Those terms' names, for people."""
         return " + ".join(term.name for term in self.on(cur_nimg, resolution))
 
-    def wants_images(self, resolution: int) -> bool:
-        """Whether some term looks at real images at a stage."""
-        return any(term.wants_images(resolution) for term in self.terms)
+    def wants_images(self, cur_nimg: int, resolution: int) -> bool:
+        """Whether some term looks at real images now."""
+        return any(term.wants_images(resolution) for term in self.on(cur_nimg, resolution))
+
+    def compares_pyramids(self, cur_nimg: int, resolution: int) -> bool:
+        """Whether some term looks at what the teacher sees now."""
+        return any(term.compares_pyramids for term in self.on(cur_nimg, resolution))
 
     def changes(self) -> set[float]:
         """The clock readings at which a term begins or ends."""

@@ -31,6 +31,7 @@ class HeadsTerm(Term):
     Args:
         config: when and how much.
         surroundings: the teacher that they sit on.
+        begins: clock before which there are none, whatever the config says.
         channels: inside a head, a multiple of 8.
         learning_rate: of the heads' Adam.
         r1_gamma: weight of the penalty on the heads' gradient in real tokens.
@@ -43,12 +44,13 @@ class HeadsTerm(Term):
         self,
         config: HeadsConfig,
         surroundings: Surroundings,
+        begins: float = 0.0,
         channels: int = CHANNELS,
         learning_rate: float = LEARNING_RATE,
         r1_gamma: float = R1_GAMMA,
     ):
         self.config = config
-        self.begins = config.from_kimg * 1000
+        self.begins = max(config.from_kimg * 1000, begins)
         self.look, self.r1_gamma = surroundings.look, r1_gamma
         with torch.random.fork_rng(devices=[]):  # the run's own random numbers stay what they are without heads
             torch.manual_seed(surroundings.seed)
@@ -58,11 +60,11 @@ class HeadsTerm(Term):
         self.rng = torch.Generator().manual_seed(surroundings.seed)
 
     def is_on(self, cur_nimg: int, resolution: int) -> bool:
-        return self.config.are_on(cur_nimg, resolution)
+        return cur_nimg >= self.begins and self.config.are_on(cur_nimg, resolution)
 
     def weight_at(self, cur_nimg: int, resolution: int) -> float:
         """A linear rise from zero, in which the heads get ahead."""
-        since = cur_nimg / 1000 - self.config.from_kimg
+        since = (cur_nimg - self.begins) / 1000
         rise = min(1.0, since / self.config.rampup_kimg) if self.config.rampup_kimg else 1.0
         return self.config.weight * max(0.0, rise)
 
@@ -147,7 +149,7 @@ class HeadsTerm(Term):
 def heads_terms(config: RunConfig, surroundings: Surroundings) -> Iterator[Term]:
     """The term that `heads:` asks for."""
     if config.heads is not None:
-        yield HeadsTerm(config.heads, surroundings)
+        yield HeadsTerm(config.heads, surroundings, config.warmup_nimg)
 
 
 def means_over_ranks(statistics: Mapping[str, Tensor]) -> dict[str, Tensor]:

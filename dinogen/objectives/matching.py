@@ -1,4 +1,4 @@
-"""The main terms, one after the other: a start by paired regression, then a drift, at last in bands."""
+"""The main terms, one after the other: a drift, at last in bands; or the paired baseline."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -48,13 +48,15 @@ def make_drift(config: ObjectiveConfig, bands: int = 1) -> SinkhornDrift:
 
 
 def matching_terms(config: RunConfig, surroundings: Surroundings) -> Iterator[Term]:
-    """The terms that `objective:` asks for; exactly one is on at a time."""
+    """The terms that `objective:` asks for; exactly one is on at a time, after the warm-up."""
     objective = config.objective
-    warm = math.inf if objective.name == "paired" else objective.warmup_kimg * 1000
-    banded = max(warm, objective.bands_from_kimg * 1000) if objective.bands > 1 else math.inf
+    start = config.warmup_nimg
+    if objective.name == "paired":
+        yield Matching("paired", PairedRegression(), start, math.inf, config.heads)
+        return
+    banded = max(start, objective.bands_from_kimg * 1000) if objective.bands > 1 else math.inf
     parts = (
-        ("paired", PairedRegression(), 0.0, warm),
-        (objective.name, make_drift(objective), warm, banded),
+        (objective.name, make_drift(objective), start, banded),
         (f"{objective.name} in {objective.bands} bands", make_drift(objective, objective.bands), banded, math.inf),
     )
     for name, compare, begins, ends in parts:

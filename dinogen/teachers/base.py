@@ -91,6 +91,11 @@ class Teacher(nn.Module):
         """Where it lies."""
         return self.mean.device
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its weights."""
+        return next(self.backbone.parameters()).dtype
+
     def train(self, mode: bool = True) -> "Teacher":
         """Stay in eval mode whatever is asked."""
         return super().train(False)

@@ -19,12 +19,13 @@ from dinogen.data.manifest import Manifest
 from dinogen.errors import UsageError
 from dinogen.networks import Generator
 from dinogen.pyramid import spaced
-from dinogen.schedule import all_batch_sizes
+from dinogen.schedule import all_batch_sizes, stage_starts
 from dinogen.teachers import Teacher, shard_teacher, teacher_of, wants_sharding
 
 # The last resort: an exchange that nobody ends. The watchdog comes first, and names the rank.
 PROCESS_GROUP_TIMEOUT = timedelta(minutes=12)
 COMPILED_VARIANTS = 64  # of one function: stages, batch sizes, with and without gradient
+CPU_BF16_FROM_WIDTH = 384  # of embeddings: smaller teachers gain nothing
 BETAS = (0.9, 0.99)  # of Adam
 
 
@@ -60,8 +61,8 @@ def check_against_data(config: RunConfig, manifest: Manifest, ranks: int) -> Run
             f"generator.img_resolution {size}: the crops of {config.data} have {crop_size}×{crop_size} pixels; take "
             f"{crop_size} or less, or cut larger ones with dinogen crop --size {size}"
         )
-    needed = [size >> k for k in range(10) if size >> k >= config.schedule.start_resolution]
-    if missing := sorted(set(needed) - set(manifest.specs)):
+    needed = {resolution for resolution, start in stage_starts(config) if start >= config.warmup_nimg}
+    if missing := sorted(needed - set(manifest.specs)):
         raise UsageError(
             f"{config.data}: packed for {spaced(manifest.specs)} px, but this run grows through {spaced(missing)} px "
             "too; give --schedule.start_resolution, or pack the crops with more --stages"
@@ -102,7 +103,7 @@ def build_teacher(config: RunConfig, manifest: Manifest, accelerator: Accelerato
     """The frozen teacher on the device, its parameters split over the ranks where the config wants that."""
     settings = config.teacher
     teacher = teacher_of(manifest.specs, settings.path)
-    if settings.precision == "bf16" or (settings.precision == "auto" and prefers_bf16(accelerator)):
+    if settings.precision == "bf16" or (settings.precision == "auto" and prefers_bf16(teacher, config, accelerator)):
         teacher.cast_weights(torch.bfloat16)
     teacher.to(accelerator.device)
     for block in teacher.blocks:
@@ -117,10 +118,19 @@ def build_teacher(config: RunConfig, manifest: Manifest, accelerator: Accelerato
     return teacher
 
 
-def prefers_bf16(accelerator: Accelerator) -> bool:
-    """Whether a frozen network may lie in bf16: the device has it, and the run is not to be in full precision."""
-    on_cuda = accelerator.device.type == "cuda"
-    return on_cuda and accelerator.mixed_precision != "no" and torch.cuda.is_bf16_supported(including_emulation=False)
+def prefers_bf16(teacher: Teacher, config: RunConfig, accelerator: Accelerator) -> bool:
+    """Whether a frozen network may lie in bf16: the device has it, and the run is not to be in full precision.
+
+    On CPUs with bf16 units a large teacher is two to five times as fast in it. The generator's convolutions are not.
+    """
+    if accelerator.device.type == "cuda":
+        return accelerator.mixed_precision != "no" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return config.precision != "no" and teacher.backbone.width >= CPU_BF16_FROM_WIDTH and cpu_has_bf16()
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this processor multiplies matrices in bf16 itself; others emulate it, slowly."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def build_generator(config: RunConfig, device: torch.device) -> tuple[Generator, Adam]:

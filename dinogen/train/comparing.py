@@ -4,6 +4,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from dinogen.codes import Coder
 from dinogen.config import RunConfig
 from dinogen.data.store import Batch
 from dinogen.images import to_float
@@ -13,6 +14,9 @@ from dinogen.pyramid import Pyramid, complete
 from dinogen.schedule import Stage, batch_sizes_at
 from dinogen.teachers import Teacher
 from dinogen.train.health import StepChecks
+
+CODE_RESOLUTION = 64  # pixels: of the images whose pyramids codes are made of
+CODE_NOISE = 0.1
 
 
 class Comparer:
@@ -24,6 +28,10 @@ class Comparer:
         G: the generator as accelerate prepared it.
         teacher: the frozen teacher; every rank must make the same calls.
         latent_rng: draws the latents; the same on all ranks.
+
+    Attributes:
+        coder: makes the latents of the warm-up.
+        code_stage: resolution of the stage whose pyramids it makes them of.
     """
 
     def __init__(
@@ -31,6 +39,8 @@ class Comparer:
     ):
         self.config, self.accelerator, self.G, self.teacher = config, accelerator, G, teacher
         self.latent_rng = latent_rng
+        self.code_stage = teacher.specs.nearest_resolution(CODE_RESOLUTION)
+        self.coder = Coder(teacher.specs[self.code_stage], config.generator.z_dim)
         self.loss = make_loss(config, Surroundings(teacher.specs, self.see, accelerator.device, config.seed))
 
     def compare(self, batch: Batch, stage: Stage, checks: StepChecks, cur_nimg: int) -> ObjectiveResult:
@@ -43,15 +53,20 @@ class Comparer:
             cur_nimg: the clock, which says which terms are on.
         """
         batch_size, _ = batch_sizes_at(cur_nimg, stage.resolution, self.config)
-        real = self.real_pyramid(batch, stage.resolution)
-        checks.look("the real images' features", real.values())
-        images = self.draw(stage, batch_size)
+        z = self.latents(batch_size)
+        if cur_nimg < self.config.warmup_nimg:
+            z = self.coded(batch, z)
+        images = self.draw(z, stage)
         checks.look("the generated images", [images])
         images.register_hook(lambda gradient: checks.look("the gradient at the images", [gradient]))
-        generated = self.see(images)
-        checks.look("the generated images' features", generated.values())
+        generated, real = {}, {}
+        if self.loss.compares_pyramids(cur_nimg, stage.resolution):
+            real = self.real_pyramid(batch, stage.resolution)
+            checks.look("the real images' features", real.values())
+            generated = self.see(images)
+            checks.look("the generated images' features", generated.values())
         real_images = None
-        if self.loss.wants_images(stage.resolution):
+        if self.loss.wants_images(cur_nimg, stage.resolution):
             assert batch.images is not None, "the loader decodes them for such a loss"
             chosen = spread_evenly(len(images), len(batch.images))
             real_images = to_float(batch.images[chosen].to(self.accelerator.device, non_blocking=True))
@@ -61,11 +76,15 @@ class Comparer:
         checks.look("the loss", [result.loss])
         return result
 
-    def draw(self, stage: Stage, batch_size: int) -> Tensor:
-        """This rank's share of freshly drawn images, in float32 whatever the mixed precision."""
+    def stage_of_pyramids(self, cur_nimg: int, resolution: int) -> int:
+        """The resolution of the pyramids to read: the stage's own, or the one that codes are made of."""
+        return resolution if self.loss.compares_pyramids(cur_nimg, resolution) else self.code_stage
+
+    def draw(self, z: Tensor, stage: Stage) -> Tensor:
+        """Images from latents, in float32 whatever the mixed precision."""
         # A tensor, because a compiled network would be compiled again for each new number.
         alpha = torch.full((), stage.alpha, device=self.accelerator.device)
-        return self.G(self.latents(batch_size), stage.resolution, alpha).float()
+        return self.G(z, stage.resolution, alpha).float()
 
     def latents(self, batch_size: int) -> Tensor:
         """This rank's share of the whole batch's latents, `[batch_size / ranks, z_dim]`."""
@@ -73,9 +92,21 @@ class Comparer:
         z = torch.randn(batch_size, self.config.generator.z_dim, generator=self.latent_rng)
         return z.chunk(self.accelerator.num_processes)[self.accelerator.process_index].to(self.accelerator.device)
 
+    @torch.no_grad()
+    def coded(self, batch: Batch, z: Tensor) -> Tensor:
+        """Latents of this rank's real images: their codes and a little noise. What codes leave over stays random."""
+        assert batch.pyramid is not None, "the loader reads those that codes are made of"
+        codes = self.coder({name: level.to(z.device, non_blocking=True) for name, level in batch.pyramid.items()})
+        left = z.shape[1] - codes.shape[1]
+        return torch.cat([codes + CODE_NOISE * z[:, : codes.shape[1]], z[:, z.shape[1] - left :]], dim=1)
+
     def see(self, images: Tensor) -> Pyramid:
-        """What the teacher sees, in the run's precision."""
-        with self.accelerator.autocast():
+        """What the teacher sees: in bf16 where its weights are, else in the run's precision."""
+        if self.teacher.dtype == torch.bfloat16:
+            precision = torch.autocast(images.device.type, torch.bfloat16)
+        else:
+            precision = self.accelerator.autocast()
+        with precision:
             return self.teacher(images)
 
     @torch.no_grad()

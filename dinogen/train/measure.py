@@ -15,7 +15,7 @@ from dinogen.config import RunConfig
 from dinogen.distributed import gather_rows
 from dinogen.objectives import Loss
 from dinogen.progress import progress
-from dinogen.schedule import batch_sizes_at, decay_start, stage_start
+from dinogen.schedule import batch_sizes_at, decay_start, stage_starts
 
 if TYPE_CHECKING:
     from dinogen.train.trainer import Trainer
@@ -74,16 +74,14 @@ def plan_stages(config: RunConfig, loss: Loss) -> list[StagePlan]:
     """The stages that a run gets to within `total_kimg`, coarse to fine, in parts of equal steps."""
     total = int(config.schedule.total_kimg * 1000)
     changes = loss.changes() | ({decay_start(config)} if config.batches.decay_growth > 1 else set())
-    resolution, last = config.schedule.start_resolution, config.generator.img_resolution
+    starts = stage_starts(config)
     stages = []
-    while resolution <= last:
-        start = int(stage_start(resolution, config.schedule))
-        end = total if resolution == last else min(total, int(stage_start(2 * resolution, config.schedule)))
-        if start < end:
-            inside = {math.ceil(change) for change in changes if start < change < end}
-            for begins, ends in pairwise(sorted({start, end} | inside)):
-                stages.append(StagePlan(resolution, begins, ends, loss.names(begins, resolution)))
-        resolution *= 2
+    for (resolution, start), (_, end) in pairwise([*starts, (0, total)]):
+        clocks = {start, min(end, total)} | {
+            math.ceil(change) for change in changes if start < change < min(end, total)
+        }
+        for begins, ends in pairwise(sorted(clocks) if start < total else ()):
+            stages.append(StagePlan(resolution, begins, ends, loss.names(begins, resolution)))
     return stages
 
 

@@ -23,7 +23,7 @@ from dinogen.files import make_output_folder
 from dinogen.images import save_png
 from dinogen.networks import Generator
 from dinogen.progress import progress_bar
-from dinogen.schedule import Stage, learning_rate_at, stage_of_run
+from dinogen.schedule import Stage, learning_rate_at, stage_at
 from dinogen.train.judge import scalars_of
 from dinogen.train.preview import Preview
 from dinogen.train.run_folder import RunFolder
@@ -156,7 +156,7 @@ class Monitor:
 
     def show_pictures(self, network: Generator) -> None:
         """Samples of a generator, real crops, pyramids and an interpolation, and how different the samples are."""
-        pictures, diversity = self.preview.draw(network, stage_of_run(self.cur_nimg, self.config))
+        pictures, diversity = self.preview.draw(network, stage_at(self.cur_nimg, self.config))
         from_first_rank(lambda: self.write_pictures(pictures, diversity), self.preview.device)
 
     def write_pictures(self, pictures: Mapping[str, Image], diversity: float) -> None:
@@ -173,7 +173,7 @@ class Monitor:
 
     def impression(self) -> str:
         """A verdict from how much the samples differ, where nobody has judged them."""
-        resolution, full = stage_of_run(self.cur_nimg, self.config).resolution, self.config.generator.img_resolution
+        resolution, full = stage_at(self.cur_nimg, self.config).resolution, self.config.generator.img_resolution
         found = {name: self.latest[name] for name in ("spread", "diversity") if name in self.latest}
         figures = ", ".join(f"{name} {value:.2f}" for name, value in found.items())
         if min(found.values(), default=1.0) < ALARM_SPREAD:

@@ -1,10 +1,18 @@
-"""Starting a new run from somebody's snapshot instead of from random weights."""
+"""What a new run starts from: somebody's snapshot instead of random weights, and codes of its real images."""
 
+from pathlib import Path
+
+from torch import Tensor
+
+from dinogen.codes import Coder
 from dinogen.config import RunConfig
+from dinogen.data.loader import load_pyramids
 from dinogen.errors import DinogenError, UsageError
 from dinogen.networks import Generator
 from dinogen.networks.synthesis import block_resolutions
 from dinogen.opening import load_generator
+
+CODED_SAMPLES = 4096  # at most: the axes are found on these
 
 
 def start_from_snapshot(network: Generator, config: RunConfig) -> None:
@@ -39,3 +47,9 @@ def start_from_snapshot(network: Generator, config: RunConfig) -> None:
                 "generator.* keys that are in its config.json"
             )
     network.load_state_dict(weights)
+
+
+def fit_coder(coder: Coder, data: Path | str, stage: int) -> dict[str, Tensor]:
+    """Make the axes of a coder from some of the shards' pyramids at a stage; returns what it then holds."""
+    coder.fit(load_pyramids(data, CODED_SAMPLES, stage))
+    return coder.tensors()

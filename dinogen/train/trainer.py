@@ -23,7 +23,7 @@ from dinogen.schedule import (
     batch_sizes_at,
     ema_beta,
     learning_rate_at,
-    stage_of_run,
+    stage_at,
 )
 from dinogen.train import checkpoint as checkpoints
 from dinogen.train.building import build_generator, build_teacher, check_against_data, compiled, make_accelerator
@@ -37,7 +37,7 @@ from dinogen.train.randomness import Randomness
 from dinogen.train.rises import RiseWatch, log_rise
 from dinogen.train.run_folder import RunFolder
 from dinogen.train.run_log import LOG
-from dinogen.train.start import start_from_snapshot
+from dinogen.train.start import fit_coder, start_from_snapshot
 from dinogen.train.stopping import SIGNAL_CAME, StopRequest, describe_end
 from dinogen.train.trackers import check_trackers
 from dinogen.train.watchdog import Watchdog
@@ -84,6 +84,7 @@ class Trainer:
             KeptModule("ema", self.G_ema),
             KeptAdam("optimizer", self.optimizer.optimizer, self.network),
             randomness,
+            self.comparer.coder,
             *(term for term in self.comparer.loss.terms if term.keeps),
         ]
         self.judge = make_judge(config, self.comparer.see, self.device)
@@ -98,6 +99,7 @@ class Trainer:
             workers=config.machine.workers,
             state=loader_state,
         )
+        self.make_codes()
         for _, real_batch_size in all_batch_sizes(config):  # one beyond the data is refused now, not at a late stage
             self.loader.batches(real_batch_size, image_resolution=None, stage=None)
         self.bad_steps = BadSteps()
@@ -118,7 +120,7 @@ class Trainer:
 
     @property
     def stage(self) -> Stage:
-        return stage_of_run(self.cur_nimg, self.config)
+        return stage_at(self.cur_nimg, self.config)
 
     @property
     def batch_sizes_now(self) -> tuple[int, int]:
@@ -195,12 +197,30 @@ class Trainer:
         return kimg is not None and int(before / (kimg * 1000)) != int(self.cur_nimg / (kimg * 1000))
 
     def one_stage(self) -> abc.Generator[tuple[list[Batch], Stage], None, None]:
-        """The batches of one step after the other, until the resolution or their size changes."""
-        resolution, sizes = self.stage.resolution, self.batch_sizes_now
-        wants_images = self.comparer.loss.wants_images(resolution)
-        batches = self.loader.batches(sizes[1], resolution if wants_images else None, stage=resolution)
-        while (self.stage.resolution, self.batch_sizes_now) == (resolution, sizes):
+        """The batches of one step after the other, until what they hold changes."""
+        wanted = self.batches_wanted
+        batches = self.loader.batches(*wanted)
+        while wanted == self.batches_wanted:
             yield list(islice(batches, self.config.batches.accumulation)), self.stage
+
+    @property
+    def batches_wanted(self) -> tuple[int, int | None, int]:
+        """Of the next batch: its size, the resolution of its images if they are needed, and that of its pyramids."""
+        resolution = self.stage.resolution
+        images = resolution if self.comparer.loss.wants_images(self.cur_nimg, resolution) else None
+        return self.batch_sizes_now[1], images, self.comparer.stage_of_pyramids(self.cur_nimg, resolution)
+
+    def make_codes(self) -> None:
+        """Find what codes are made of, if the warm-up is not over and no checkpoint had it."""
+        coder = self.comparer.coder
+        if self.cur_nimg >= self.config.warmup_nimg:
+            coder.clear()
+        elif not coder.parts:
+            LOG.info("Making codes of real images for the warm-up.")
+            coder.restore(
+                from_first_rank(lambda: fit_coder(coder, self.config.data, self.comparer.code_stage), self.device)
+            )
+        coder.to(self.device)
 
     # ---- one step
 
@@ -232,6 +252,8 @@ class Trainer:
         self.cur_nimg += nimg
         self.cur_step += 1
         self.comparer.loss.settle(keep=verdict.fault is None)
+        if self.cur_nimg >= self.config.warmup_nimg:
+            self.comparer.coder.clear()
         if verdict.fault is not None:
             return {}
         update_ema(self.G_ema, self.network, ema_beta(self.cur_nimg, nimg, self.config.optimizer.ema_kimg))

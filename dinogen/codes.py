@@ -1,0 +1,109 @@
+"""Codes: latents made of real images' pyramids, so that each image has its own, as different as it is itself.
+
+A code tells what the teacher saw: the principal components of all maps together, each spread like a normal variable.
+In the warm-up the generator learns to draw a real image from its code. Tensors only.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from dinogen.kept import Kept
+from dinogen.pyramid import COARSE_LIMIT, PyramidSpec, colour_name, level_name, pool
+from dinogen.tensor_files import Shapes
+
+AXES = 32  # principal axes of one map at one location
+SAMPLES_A_COMPONENT = 8  # fewer real images would be told by heart
+ROWS, COLUMNS = (3 / 8, 6 / 8), (2 / 8, 6 / 8)  # eyes, nose and mouth in an aligned crop
+FACE_WEIGHT = 1.5  # of locations there
+
+
+class Coder(Kept):
+    """Turns stored pyramids into codes. It is empty until `fit` or `restore`.
+
+    Args:
+        spec: of the pyramids.
+        z_dim: length of a latent.
+    """
+
+    file = "codes"
+    joins_late = True
+
+    def __init__(self, spec: PyramidSpec, z_dim: int):
+        self.spec, self.z_dim = spec, z_dim
+        self.parts: dict[str, Tensor] = {}
+
+    def fit(self, stored: Mapping[str, Tensor]) -> None:
+        """Find the axes on some real images.
+
+        Args:
+            stored: their tensors as in `PyramidSpec.stored_shapes`, `[n, …]`.
+        """
+        self.parts, weighted = {}, []
+        for name, features, weight in self.maps(stored):
+            mean = features.mean(dim=1, keepdim=True)
+            centred = features - mean
+            axes = torch.linalg.eigh(centred.mT @ centred).eigenvectors.flip(2)[:, :, :AXES]
+            size = centred.square().sum(dim=2).mean().sqrt().clamp(min=1e-8)
+            axes = axes * (weight / size)[:, None, None]
+            self.parts |= {f"mean/{name}": mean, f"axes/{name}": axes}
+            weighted.append((centred @ axes).transpose(0, 1).flatten(1))
+        features = torch.cat(weighted, dim=1)
+        # Through the products of the images with each other: there are fewer images than features.
+        values, vectors = torch.linalg.eigh((features @ features.T).double())
+        count = min(self.z_dim, max(1, len(features) // SAMPLES_A_COMPONENT), features.shape[1])
+        scale = values[-count:].clamp(min=values[-1] * 1e-9).sqrt()
+        components = (features.T.double() @ (vectors[:, -count:] / scale)).float().flip(1)
+        self.parts |= {"components": components, "sorted": (features @ components).T.sort(dim=1).values}
+
+    def __call__(self, stored: Mapping[str, Tensor]) -> Tensor:
+        """Codes `[N, k]`, each number spread like a standard normal variable; k is at most `z_dim`."""
+        weighted = [
+            ((features - self.parts[f"mean/{name}"]) @ self.parts[f"axes/{name}"]).transpose(0, 1).flatten(1)
+            for name, features, _ in self.maps(stored)
+        ]
+        scores = (torch.cat(weighted, dim=1) @ self.parts["components"]).T.contiguous()
+        rank = torch.searchsorted(self.parts["sorted"], scores)
+        return torch.special.ndtri((rank + 0.5) / (self.parts["sorted"].shape[1] + 1)).T
+
+    def maps(self, stored: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Each finest map, at most 8×8: its name, its features `[L, n, C]` and the weights of its locations `[L]`."""
+        depth = self.spec.layers[-1]
+        for layer in self.spec.layers:
+            # The last layers tell less of how a face looks.
+            weight = min(1.0, 1.5 - layer / depth)
+            yield self.at_locations(level_name(layer, self.spec.levels_of(layer)[-1]), stored, weight)
+        yield self.at_locations(colour_name(self.spec.colour_levels[-1]), stored, 1.0)
+
+    def at_locations(self, name: str, stored: Mapping[str, Tensor], weight: float) -> tuple[str, Tensor, Tensor]:
+        level = stored[name].float()
+        level = pool(level, min(level.shape[-1], COARSE_LIMIT))
+        return name, level.flatten(2).permute(2, 0, 1), weight * face_weights(level.shape[-1]).to(level.device)
+
+    def clear(self) -> None:
+        """Forget everything: nobody needs codes after the warm-up."""
+        self.parts = {}
+
+    def to(self, device: torch.device) -> None:
+        """Compute there from now on."""
+        self.parts = {name: part.to(device) for name, part in self.parts.items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        return self.parts
+
+    def expected(self) -> Shapes:
+        maps = [level_name(layer, self.spec.levels_of(layer)[-1]) for layer in self.spec.layers]
+        maps.append(colour_name(self.spec.colour_levels[-1]))
+        of_maps = {f"{part}/{name}": ((None, None, None), torch.float32) for name in maps for part in ("mean", "axes")}
+        return of_maps | {part: ((None, None), torch.float32) for part in ("components", "sorted")}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        self.parts = dict(tensors)
+
+
+def face_weights(g: int) -> Tensor:
+    """How much each location of a g×g map counts, `[g · g]`."""
+    at = (torch.arange(g) + 0.5) / g
+    rows, columns = ((low < at) & (at < high) for low, high in (ROWS, COLUMNS))
+    return torch.where(rows[:, None] & columns, FACE_WEIGHT, 1.0).flatten()
