@@ -55,7 +55,7 @@ class Coder(Kept):
         count = min(self.z_dim, max(1, len(features) // SAMPLES_A_COMPONENT), features.shape[1])
         scale = values[-count:].clamp(min=values[-1] * 1e-9).sqrt()
         components = (features.T.double() @ (vectors[:, -count:] / scale)).float().flip(1)
-        self.parts |= {"components": components, "sorted": (features @ components).T.sort(dim=1).values}
+        self.parts |= {"components": components, "sorted": (features @ components).T.contiguous().sort(dim=1).values}
 
     def __call__(self, stored: Mapping[str, Tensor]) -> Tensor:
         """Codes `[N, k]`, each number spread like a standard normal variable; k is at most `z_dim`."""

@@ -47,8 +47,11 @@ class ModulatedConv(nn.Module):
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         scale, shift = self.style(w)[:, :, None, None].chunk(2, dim=1)
-        x = self.norm(self.conv(x) + POSITION_GAIN * self.position)
-        return F.leaky_relu(x * (1 + scale) + shift, 0.2)
+        x = self.conv(x)
+        # In the type and the memory layout of the map, so that what follows need not convert whole maps.
+        position = (POSITION_GAIN * self.position[None]).to(x.dtype, memory_format=torch.channels_last)
+        x = self.norm(x.add_(position))
+        return F.leaky_relu_(torch.addcmul(shift.to(x.dtype), x, (1 + scale).to(x.dtype)), 0.2)
 
 
 class ToRGB(nn.Module):
