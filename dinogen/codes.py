@@ -64,8 +64,7 @@ class Coder(Kept):
             for name, features, _ in self.maps(stored)
         ]
         scores = (torch.cat(weighted, dim=1) @ self.parts["components"]).T.contiguous()
-        rank = torch.searchsorted(self.parts["sorted"], scores)
-        return torch.special.ndtri((rank + 0.5) / (self.parts["sorted"].shape[1] + 1)).T
+        return torch.special.ndtri(quantiles(scores, self.parts["sorted"])).T
 
     def maps(self, stored: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor, Tensor]]:
         """Each finest map, at most 8×8: its name, its features `[L, n, C]` and the weights of its locations `[L]`."""
@@ -100,6 +99,14 @@ class Coder(Kept):
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         self.parts = dict(tensors)
+
+
+def quantiles(values: Tensor, known: Tensor) -> Tensor:
+    """Where values `[k, N]` lie among sorted ones `[k, n]`, in (0, 1); between two of them in proportion."""
+    above = torch.searchsorted(known, values).clamp(1, known.shape[1] - 1)
+    low, high = known.gather(1, above - 1), known.gather(1, above)
+    share = ((values - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
+    return (above - 0.5 + share) / known.shape[1]
 
 
 def face_weights(g: int) -> Tensor:

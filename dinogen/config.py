@@ -18,8 +18,8 @@ class TeacherConfig:
     Args:
         path: folder of a local copy of the teacher's weights, for machines without a network.
         shard: how parameters are split over the ranks: none, fsdp, or auto (fsdp from ViT-L up on several ranks).
-        precision: type of its parameters and arithmetic: fp32, bf16, or auto (bf16 in mixed precision on a GPU that has
-            it, and for pretrained teachers on CPUs that have it).
+        precision: type of its parameters: fp32, bf16, or auto (bf16 in mixed precision on a GPU that has it, and on a
+            CPU that has it).
         activation_checkpointing: compute layers again for the gradient instead of keeping their results. It takes less
             memory and half as much time again.
     """
@@ -390,7 +390,7 @@ RENAMED = {
     "train.batch_size_at": "batches.generated_at",
     "train.gradient_accumulation_steps": "batches.accumulation",
     "train.decay_batch_growth": "batches.decay_growth",
-    **{f"train.{key}": f"optimizer.{key}" for key in OptimizerConfig.__dataclass_fields__},
+    **{f"train.{key}": f"optimizer.{key}" for key in ("learning_rate", "rampup_kimg", "decay_kimg", "ema_kimg")},
     **{f"train.{key}": f"saving.{key}" for key in SavingConfig.__dataclass_fields__},
     **{f"train.{key}": f"machine.{key}" for key in MachineConfig.__dataclass_fields__},
     "train.init_from": "init_from",

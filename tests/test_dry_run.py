@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from dinogen.config import BatchesConfig, GeneratorConfig, ObjectiveConfig, OptimizerConfig, RunConfig, ScheduleConfig
+from dinogen.config import (
+    BatchesConfig,
+    GeneratorConfig,
+    ObjectiveConfig,
+    OptimizerConfig,
+    RunConfig,
+    ScheduleConfig,
+    WarmupConfig,
+)
 from dinogen.objectives import make_loss
 from dinogen.train import dry_run
 from dinogen.train.measure import plan_stages
@@ -55,10 +63,10 @@ def test_the_stages_are_those_that_the_run_gets_to():
 def test_a_stage_is_measured_in_parts_where_batches_grow_or_the_loss_changes():
     grown = plan(15, optimizer=OptimizerConfig(decay_kimg=7), batches=BatchesConfig(decay_growth=2))
     assert [part[:3] for part in grown] == [(4, 0, 6000), (8, 6000, 8000), (8, 8000, 12000), (16, 12000, 15000)]
-    parts = plan(8, objective=ObjectiveConfig(warmup_kimg=2, bands=4, bands_from_kimg=7))
-    assert parts == [
-        (4, 0, 2000, "paired"), (4, 2000, 6000, "sinkhorn"), (8, 6000, 7000, "sinkhorn"),
-        (8, 7000, 8000, "sinkhorn in 4 bands"),
+    warmup = WarmupConfig({8: 0.5, 16: 1.5})
+    assert plan(10, objective=ObjectiveConfig(bands=4, bands_from_kimg=9), warmup=warmup) == [
+        (8, 0, 500, "octaves"), (16, 500, 2000, "octaves"), (4, 2000, 8000, "sinkhorn"), (8, 8000, 9000, "sinkhorn"),
+        (8, 9000, 10000, "sinkhorn in 4 bands"),
     ]  # fmt: skip
 
 

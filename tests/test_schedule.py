@@ -13,6 +13,7 @@ from dinogen.config import (
     OptimizerConfig,
     RunConfig,
     ScheduleConfig,
+    WarmupConfig,
 )
 from dinogen.errors import UsageError
 from dinogen.objectives import Surroundings, make_loss
@@ -24,35 +25,42 @@ from dinogen.schedule import (
     ema_beta,
     learning_rate_at,
     stage_at,
+    stage_starts,
 )
-
-GROWTH = ScheduleConfig(start_resolution=4, stage_kimg=20, fade_kimg=10)
-
-
-def test_stages_double_and_each_fades_in_but_the_first():
-    assert stage_at(0, GROWTH, 256) == Stage(4, 1.0)
-    assert stage_at(19_999, GROWTH, 256) == Stage(4, 1.0)
-    assert stage_at(20_000, GROWTH, 256) == Stage(8, 0.0)
-    assert stage_at(25_000, GROWTH, 256) == Stage(8, 0.5)
-    assert stage_at(30_000, GROWTH, 256) == Stage(8, 1.0)
-
-
-def test_every_resolution_has_its_stage_and_the_last_one_stays():
-    reached = [stage_at(kimg * 1000, GROWTH, 256).resolution for kimg in range(0, 160, 20)]
-    assert reached == [4, 8, 16, 32, 64, 128, 256, 256]
-    assert stage_at(10**12, GROWTH, 256) == Stage(256, 1.0)
-
-
-def test_without_fading_blocks_are_seen_at_once():
-    assert stage_at(20_000, ScheduleConfig(stage_kimg=20, fade_kimg=0), 256) == Stage(8, 1.0)
-
-
-def test_starting_at_the_last_resolution_means_no_growth():
-    assert stage_at(0, ScheduleConfig(start_resolution=32), 32) == Stage(32, 1.0)
 
 
 def make_config(**blocks: object) -> RunConfig:
     return RunConfig("data", "output", **blocks)
+
+
+def growing(img_resolution: int = 256, **schedule: object) -> RunConfig:
+    generator = GeneratorConfig(img_resolution=img_resolution)
+    return make_config(generator=generator, schedule=ScheduleConfig(**schedule))
+
+
+GROWTH = growing(start_resolution=4, stage_kimg=20, fade_kimg=10)
+
+
+def test_stages_double_and_each_fades_in_but_the_first():
+    assert stage_at(0, GROWTH) == Stage(4, 1.0)
+    assert stage_at(19_999, GROWTH) == Stage(4, 1.0)
+    assert stage_at(20_000, GROWTH) == Stage(8, 0.0)
+    assert stage_at(25_000, GROWTH) == Stage(8, 0.5)
+    assert stage_at(30_000, GROWTH) == Stage(8, 1.0)
+
+
+def test_every_resolution_has_its_stage_and_the_last_one_stays():
+    reached = [stage_at(kimg * 1000, GROWTH).resolution for kimg in range(0, 160, 20)]
+    assert reached == [4, 8, 16, 32, 64, 128, 256, 256]
+    assert stage_at(10**12, GROWTH) == Stage(256, 1.0)
+
+
+def test_without_fading_blocks_are_seen_at_once():
+    assert stage_at(20_000, growing(stage_kimg=20, fade_kimg=0)) == Stage(8, 1.0)
+
+
+def test_starting_at_the_last_resolution_means_no_growth():
+    assert stage_at(0, growing(32, start_resolution=32)) == Stage(32, 1.0)
 
 
 def test_batches_shrink_from_a_resolution_on_and_reals_in_proportion():
@@ -94,13 +102,43 @@ def names(cur_nimg: int, resolution: int = 32, **blocks: object) -> str:
     return make_loss(make_config(**blocks), surroundings).names(cur_nimg, resolution)
 
 
-def test_the_warm_up_regresses_to_pairs_and_then_the_drift_takes_over():
-    objective = ObjectiveConfig(warmup_kimg=20)
-    assert [names(nimg, objective=objective) for nimg in (0, 19_999, 20_000)] == ["paired", "paired", "sinkhorn"]
+def test_the_warm_up_comes_before_every_other_term():
+    warmup = WarmupConfig({16: 1, 32: 4})
+    assert [names(nimg, warmup=warmup) for nimg in (0, 4_999, 5_000)] == ["octaves", "octaves", "sinkhorn"]
     assert names(0) == "sinkhorn" and names(0, objective=ObjectiveConfig(name="paired")) == "paired"
-    banded = ObjectiveConfig(name="kernel", bands=4, bands_from_kimg=10, warmup_kimg=5)
-    found = [names(nimg, objective=banded) for nimg in (0, 5_000, 9_999, 10_000)]
-    assert found == ["paired", "kernel", "kernel", "kernel in 4 bands"]
+    banded = ObjectiveConfig(name="kernel", bands=4, bands_from_kimg=10)
+    found = [names(nimg, objective=banded, warmup=warmup) for nimg in (0, 5_000, 9_999, 10_000)]
+    assert found == ["octaves", "kernel", "kernel", "kernel in 4 bands"]
+    beside = {"heads": HeadsConfig(), "frechet": FrechetConfig()}
+    found = [names(nimg, warmup=warmup, **beside) for nimg in (0, 5_000)]
+    assert found == ["octaves", "sinkhorn + heads + frechet"]
+
+
+def test_the_warm_up_has_stages_batches_and_a_learning_rate_of_its_own():
+    config = make_config(
+        generator=GeneratorConfig(img_resolution=64),
+        warmup=WarmupConfig({32: 2, 64: 3}, batch=16, learning_rate=1.0),
+        schedule=ScheduleConfig(total_kimg=100, start_resolution=32, stage_kimg=10, fade_kimg=4),
+        optimizer=OptimizerConfig(learning_rate=0.5, rampup_kimg=2),
+    )
+    assert stage_starts(config) == [(32, 0), (64, 2_000), (32, 5_000), (64, 15_000)]
+    found = [stage_at(nimg, config) for nimg in (0, 2_000, 5_000, 15_000, 17_000)]
+    assert found == [Stage(32, 1.0), Stage(64, 1.0), Stage(32, 1.0), Stage(64, 0.0), Stage(64, 0.5)]
+    assert [batch_sizes_at(nimg, 32, config) for nimg in (4_999, 5_000)] == [(16, 16), (64, 192)]
+    assert all_batch_sizes(config) == {(16, 16), (64, 192)}
+    assert [learning_rate_at(nimg, config) for nimg in (0, 3_999, 4_500, 5_999, 9_000)] == [
+        1.0, 1.0, pytest.approx(0.5), pytest.approx(0.25), 0.5
+    ]  # fmt: skip
+
+
+def test_stages_may_have_lengths_and_learning_rates_of_their_own():
+    config = make_config(
+        generator=GeneratorConfig(img_resolution=32),
+        schedule=ScheduleConfig(start_resolution=4, stage_kimg=10, stage_kimg_at={8: 30}, fade_kimg=5),
+        optimizer=OptimizerConfig(learning_rate=1.0, learning_rate_at={16: 0.5}, rampup_kimg=0),
+    )
+    assert stage_starts(config) == [(4, 0), (8, 10_000), (16, 40_000), (32, 50_000)]
+    assert [learning_rate_at(nimg, config) for nimg in (39_999, 40_000, 60_000)] == [1.0, 0.5, 0.5]
 
 
 def test_blocks_that_are_given_add_terms_from_their_beginning_on():
@@ -127,6 +165,13 @@ def test_blocks_that_are_given_add_terms_from_their_beginning_on():
             "batches.decay_growth 2 serves optimizer.decay_kimg only",
         ),
         (lambda: BatchesConfig(generated=0), "batches.generated 0 must be above zero"),
+        (
+            lambda: make_config(warmup=WarmupConfig({32: 0})),
+            "warmup.stage_kimg {32: 0} must name stages",
+        ),
+        (lambda: make_config(warmup=WarmupConfig({32: 1, 16: 1})), "from coarse to fine"),
+        (lambda: make_config(warmup=WarmupConfig({64: 1})), "64 must be a power of two from 4 to .*img_resolution 32"),
+        (lambda: ScheduleConfig(stage_kimg_at={64: 1}), "schedule.fade_kimg 10.0 must lie between 0 and .*, 1 kimg"),
         (lambda: make_config(heads=HeadsConfig(weight=0)), "heads.weight 0 must be above zero"),
         (lambda: MachineConfig(max_minutes=-1), "machine.max_minutes -1"),
         (lambda: ObjectiveConfig(temperatures=[0.0]), "objective.temperatures"),

@@ -138,7 +138,7 @@ def test_batches_grow_at_the_end_of_a_run_and_of_one_that_goes_on(shards32, tmp_
     "more",
     [
         ["--objective.name=paired"],
-        ["--objective.warmup_kimg=0.032"],
+        ["--warmup.stage_kimg={16: 0.016, 32: 0.016}", "--warmup.batch=8"],
         ["--objective.temperatures=[0.02,0.2]"],
         ["--objective.bands=4", "--objective.bands_from_kimg=0.032"],
         ["--batches.accumulation=2"],

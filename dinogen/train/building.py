@@ -90,13 +90,16 @@ def fit_batches(config: RunConfig, samples: int, ranks: int) -> RunConfig:
     growth = max(1, min(batches.decay_growth, samples // real))
     at = {resolution: min(number, generated) for resolution, number in batches.generated_at.items()}
     fitted = replace(batches, generated=generated, real=real, generated_at=at, decay_growth=growth)
+    warmup = config.warmup
+    if warmup is not None:
+        warmup = replace(warmup, batch=min(warmup.batch, samples // ranks * ranks))
     if int(os.environ.get("RANK", 0)) == 0:
         print(
             f"{samples} samples are fewer than a batch: using batches.generated {generated}, batches.real {real} and "
             f"batches.decay_growth {growth}. With so little data expect the generator to repeat faces.",
             file=sys.stderr,
         )
-    return replace(config, batches=fitted)
+    return replace(config, batches=fitted, warmup=warmup)
 
 
 def build_teacher(config: RunConfig, manifest: Manifest, accelerator: Accelerator) -> Teacher:

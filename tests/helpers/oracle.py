@@ -19,6 +19,7 @@ WAYS = {
     "kernel": ["--objective.name=kernel"],
     "frechet": ["--frechet.weight=1"],
     "paired": ["--objective.name=paired"],
+    "coded": ["--warmup.stage_kimg={32: 1}", "--warmup.batch=8"],
     "accumulated": ["--batches.accumulation=2"],
 }
 COMMON = [
