@@ -168,6 +168,26 @@ class HeadsConfig:
 
 
 @dataclass
+class SlicesConfig:
+    """Sliced transport of the pixels' finest octaves, beside the objective: detail that a teacher hardly sees.
+
+    Args:
+        weight: factor of its loss.
+        from_kimg: kimg at which it begins.
+        from_resolution: resolution in pixels of the first stage that has it.
+    """
+
+    weight: float = 1.0
+    from_kimg: float = 0.0
+    from_resolution: int = 4
+
+    def check(self) -> None:
+        """Refuse impossible values. (A parser hides errors in the creation of what may be absent.)"""
+        require(self, "slices", "positive", "weight")
+        require(self, "slices", "not negative", "from_kimg")
+
+
+@dataclass
 class ScheduleConfig:
     """How long training takes and how the generator grows. 1 kimg is a thousand real images seen by all ranks.
 
@@ -308,6 +328,7 @@ class RunConfig:
         warmup: a start without the teacher, from codes of the real images; off when absent.
         frechet: a Fréchet loss beside the objective; off when absent.
         heads: discriminator heads beside the objective; off when absent.
+        slices: sliced transport of fine detail beside the objective; off when absent.
         schedule: how long, and how it grows.
         optimizer: Adam and the average.
         batches: images a step.
@@ -327,6 +348,7 @@ class RunConfig:
     warmup: WarmupConfig | None = None
     frechet: FrechetConfig | None = None
     heads: HeadsConfig | None = None
+    slices: SlicesConfig | None = None
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     batches: BatchesConfig = field(default_factory=BatchesConfig)
@@ -334,7 +356,7 @@ class RunConfig:
     machine: MachineConfig = field(default_factory=MachineConfig)
 
     def __post_init__(self) -> None:
-        for block in (self.warmup, self.frechet, self.heads):
+        for block in (self.warmup, self.frechet, self.heads, self.slices):
             if block is not None:
                 block.check()
         start, end = self.schedule.start_resolution, self.generator.img_resolution

@@ -8,6 +8,7 @@ from dinogen.objectives.frechet import frechet_terms
 from dinogen.objectives.heads import heads_terms
 from dinogen.objectives.matching import matching_terms
 from dinogen.objectives.octaves import warmup_terms
+from dinogen.objectives.slices import slices_terms
 
 __all__ = ["TERMS", "Loss", "ObjectiveResult", "Seen", "Surroundings", "Term", "make_loss"]
 
@@ -17,6 +18,7 @@ TERMS: list[Callable[[RunConfig, Surroundings], Iterable[Term]]] = [
     matching_terms,
     heads_terms,
     frechet_terms,
+    slices_terms,
 ]
 
 

@@ -1,0 +1,98 @@
+"""Fine detail by itself: the pixels' finest octaves match in distribution, place by place, along random axes.
+
+A teacher sees little of the finest octaves, and optimal transport between small sets in many dimensions averages them
+away. In one dimension transport is sorting, and it averages nothing (sliced transport, Bonneel et al. 2015). Each step
+turns blocks of pixels by a random rotation and sorts generated and real ones along each axis. This is one step of
+iterative distribution transfer (Pitié, Kokaram and Dahyot 2007).
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from dinogen.config import RunConfig, SlicesConfig
+from dinogen.distributed import problems_to_rows, rows_to_problems, sum_over_ranks, world_size
+from dinogen.objectives.base import ObjectiveResult, Seen, Surroundings, Term
+from dinogen.octaves import octaves
+
+BLOCK = 8  # pixels a side
+OCTAVES = 2  # the finest
+SMALLEST_VARIANCE = 1e-8  # of flat images
+
+
+class SlicedDetail(Term):
+    """See the module.
+
+    Args:
+        config: when and how much.
+        seed: of the rotations.
+        begins: clock before which it is off, whatever the config says.
+    """
+
+    name = "slices"
+    compares_pyramids = False
+
+    def __init__(self, config: SlicesConfig, seed: int, begins: float = 0.0):
+        self.config, self.seed = config, seed
+        self.begins = max(config.from_kimg * 1000, begins)
+
+    def is_on(self, cur_nimg: int, resolution: int) -> bool:
+        return cur_nimg >= self.begins and resolution >= self.config.from_resolution
+
+    def weight_at(self, cur_nimg: int, resolution: int) -> float:
+        return self.config.weight
+
+    def wants_images(self, resolution: int) -> bool:
+        return True
+
+    def __call__(self, seen: Seen) -> ObjectiveResult:
+        """Statistics: `slices/SIDE`, mean squared way still to go, over the variance of the reals."""
+        assert seen.real_images is not None  # `wants_images` asked for them
+        # A function of the clock: the same on all ranks, and after a resume.
+        rng = torch.Generator().manual_seed(self.seed * 1_000_003 + seen.cur_nimg)
+        shift = torch.randint(BLOCK, (2,), generator=rng).tolist()
+        rotation = torch.linalg.qr(torch.randn(3 * BLOCK**2, 3 * BLOCK**2, generator=rng)).Q.to(seen.images.device)
+        coarsest = seen.resolution >> (OCTAVES - 1)
+        ours, theirs = (octaves(images, coarsest)[0] for images in (seen.images, seen.real_images))
+        losses, statistics = [], {}
+        for side, octave in ours.items():
+            h, p = blocks(octave, shift), blocks(theirs[side], shift)
+            way, variance = ways(h.detach(), p, rotation)
+            losses.append((h - (h + way).detach()).square().mean() / variance)
+            statistics[f"slices/{side}"] = sum_over_ranks(losses[-1]) / world_size()
+        return ObjectiveResult(torch.stack(losses).mean(), statistics)
+
+
+def blocks(images: Tensor, shift: list[int]) -> Tensor:
+    """Blocks of pixels of `[n, 3, S, S]`, the grid moved by `shift`: `[L, n, 3 · BLOCK²]`."""
+    moved = images[:, :, shift[0] :, shift[1] :]
+    return moved.unfold(2, BLOCK, BLOCK).unfold(3, BLOCK, BLOCK).permute(2, 3, 0, 1, 4, 5).flatten(3).flatten(0, 1)
+
+
+@torch.no_grad()
+@torch.autocast("cuda", enabled=False)
+@torch.autocast("cpu", enabled=False)
+def ways(h: Tensor, p: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:
+    """Where each of this rank's blocks should move along the axes of a rotation, and the variance of the real ones.
+
+    Args:
+        h: `[L, n, C]`, generated.
+        p: `[L, n, C]`, real.
+        rotation: `[C, C]`, orthonormal.
+
+    Returns:
+        `[L, n, C]`, and a scalar.
+    """
+    generated, real = rows_to_problems(h) @ rotation, rows_to_problems(p) @ rotation
+    places = generated.argsort(dim=1)
+    moved = torch.empty_like(generated).scatter_(1, places, real.sort(dim=1).values)
+    total = (real - real.mean(dim=1, keepdim=True)).square().mean(dim=(1, 2)).sum()
+    variance = sum_over_ranks(total) / len(h)
+    return problems_to_rows((moved - generated) @ rotation.T, len(h)), variance.clamp(min=SMALLEST_VARIANCE)
+
+
+def slices_terms(config: RunConfig, surroundings: Surroundings) -> Iterator[Term]:
+    """The term that `slices:` asks for."""
+    if config.slices is not None:
+        yield SlicedDetail(config.slices, surroundings.seed, config.warmup_nimg)
