@@ -1,11 +1,9 @@
 """Speed, memory and share of the device's arithmetic of a training step, for teachers with random weights."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from dinogen.config import RunConfig
 
@@ -47,7 +45,7 @@ def measure(config: RunConfig, steps: int) -> Result:
         config: of the run, with a precision other than auto; nothing is written to its output.
         steps: to measure, after a few to warm up.
     """
-    from dinogen.train.measure import measure_stage, objective_share, plan_stages, steps_of
+    from dinogen.train.measure import measure_stage, objective_share, plan_stages, step_flop
     from dinogen.train.trainer import Trainer
 
     trainer = Trainer(config)
@@ -56,8 +54,7 @@ def measure(config: RunConfig, steps: int) -> Result:
     stage = max(first, key=lambda stage: stage.end - stage.start)
     taken = measure_stage(trainer, stage, steps, WARM_UP)
     share = objective_share(trainer, stage)
-    with steps_of(trainer, stage) as step:
-        flop = count_flop(step)
+    flop = sum(step_flop(trainer, stage).values())
     return Result(
         device=trainer.describe_devices()["device"],
         real_images_per_second=taken.images_per_second,
@@ -69,13 +66,6 @@ def measure(config: RunConfig, steps: int) -> Result:
         step_flop=flop,
         device_flops=matrix_flops(trainer.device, AUTOCAST[config.precision]),
     )
-
-
-def count_flop(work: Callable[[], object]) -> float:
-    """Operations of the matrix products, attentions and convolutions in `work`; a compiled one hides some of them."""
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return float(counter.get_total_flops())
 
 
 def matrix_flops(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:

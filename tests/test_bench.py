@@ -7,8 +7,9 @@ import pytest
 import torch
 from transformers import AutoModel, Dinov2Config, Dinov2Model
 
-from dinogen.bench import count_flop, matrix_flops, measure
+from dinogen.bench import matrix_flops, measure
 from dinogen.teachers.dinov2 import architecture, save_random_dinov2
+from dinogen.train.measure import count_flop
 from helpers.crop_folder import make_crops
 from helpers.training import OF_OLD
 from launch.cli import main
@@ -66,7 +67,7 @@ def test_a_random_teacher_has_the_published_size_and_opens_like_a_pretrained_one
     model = AutoModel.from_pretrained(folder, use_safetensors=True)
     # 12.2 GFLOP for 224² pixels: twice the multiplications of the published 6.1 G.
     with torch.no_grad():
-        flop = count_flop(lambda: model(torch.zeros(1, 3, 224, 224)))
+        flop = count_flop(lambda: model(torch.zeros(1, 3, 224, 224)))["Global"]
     assert flop / 1e9 == pytest.approx(12.2, rel=0.1)
     save_random_dinov2("small", folder)
     assert (folder / "model.safetensors").stat().st_mtime_ns == written, "made once"
@@ -81,5 +82,5 @@ def test_the_architectures_have_the_published_numbers_of_parameters(name, millio
 
 def test_products_of_matrices_are_counted_as_they_are():
     left = torch.randn(64, 32)
-    assert count_flop(lambda: left @ left.T) == 2 * 64 * 64 * 32
+    assert count_flop(lambda: left @ left.T)["Global"] == 2 * 64 * 64 * 32
     assert matrix_flops(torch.device("cpu"), torch.float32, seconds=0.1) > 1e8

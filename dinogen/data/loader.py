@@ -76,7 +76,9 @@ class ShardLoader:
         """Number of samples that this rank found damaged and left out; the log names them."""
         return self._store.quarantined
 
-    def batches(self, batch_size: int, image_resolution: int | None, stage: int | None) -> Iterator[Batch]:
+    def batches(
+        self, batch_size: int, image_resolution: int | None, stage: int | None, images_of: int | None = None
+    ) -> Iterator[Batch]:
         """Yield this rank's part of every global batch from `state` on, without end.
 
         `state` counts what has been yielded, not what workers have read ahead. To resume with another batch
@@ -86,6 +88,7 @@ class ShardLoader:
             batch_size: of the global batch, all ranks together.
             image_resolution: side R of the images, a divisor of the crops'; None leaves them undecoded.
             stage: resolution of the stage whose pyramids to read; None reads none.
+            images_of: of how many samples of the global batch to decode the images, evenly spread; None decodes all.
 
         Raises:
             UsageError: the batch cannot be split among the ranks, or R does not divide the crops'.
@@ -93,12 +96,15 @@ class ShardLoader:
         """
         self._check_batch_size(batch_size)
         check_resolution(image_resolution, self._store.crop_size)
-        return self._iterate(batch_size, image_resolution, stage)
+        return self._iterate(batch_size, image_resolution, stage, images_of)
 
-    def _iterate(self, batch_size: int, image_resolution: int | None, stage: int | None) -> Iterator[Batch]:
+    def _iterate(
+        self, batch_size: int, image_resolution: int | None, stage: int | None, images_of: int | None
+    ) -> Iterator[Batch]:
         share = batch_size // self._world_size
         part = slice(self._rank * share, (self._rank + 1) * share)
-        read = partial(self._store.read, image_resolution=image_resolution, stage=stage)
+        images = None if images_of is None else images_of // self._world_size
+        read = partial(self._store.read, image_resolution=image_resolution, stage=stage, images_of=images)
         places = (batch[part] for batch in self._order.batches(self.state, batch_size))
         # With nothing to decode, a process takes longer to hand a batch over than a thread to read it.
         processes = 0 if image_resolution is None else self._workers

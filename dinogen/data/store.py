@@ -31,7 +31,8 @@ class Batch:
     Args:
         keys: N keys.
         pyramid: fp16 tensors `[N, …]` of a stage's `PyramidSpec.stored_shapes()`, or None where not asked for.
-        images: uint8 `[N, 3, R, R]`, RGB, or None where not asked for.
+        images: uint8 `[n, 3, R, R]`, RGB, of n of the samples, as `spread_evenly` numbers them, or None where not asked
+            for.
         captions: N captions, None where a sample has none.
     """
 
@@ -47,6 +48,14 @@ class Batch:
         if self.images is not None:
             self.images = self.images.pin_memory()
         return self
+
+
+def spread_evenly(n: int, m: int) -> Tensor:
+    """Numbers of n of m samples, `[n]`, as far apart as they can be.
+
+    All ranks together choose the same ones whatever their number, where each has equal shares of both.
+    """
+    return torch.arange(n) * m // n
 
 
 class SampleStore:
@@ -103,24 +112,28 @@ class SampleStore:
         """Number of samples in quarantine."""
         return int(self._bad.sum())
 
-    def read(self, places: np.ndarray, image_resolution: int | None, stage: int | None) -> Batch:
+    def read(
+        self, places: np.ndarray, image_resolution: int | None, stage: int | None, images_of: int | None = None
+    ) -> Batch:
         """Read samples.
 
         Args:
             places: int `[N, 2]`: shard number and row.
             image_resolution: side R of the images, a divisor of `crop_size`; None leaves them undecoded.
             stage: resolution of the stage whose pyramids to read; None reads none.
+            images_of: n, how many of the samples' images to decode; None decodes all.
 
         Raises:
             DinogenError: too much is damaged; names what was met last.
         """
         count, side = len(places), image_resolution
         rows = None if stage is None else torch.empty(count, self.layout.stage_size(stage), dtype=torch.uint8)
-        images = None if side is None else torch.empty(count, 3, side, side, dtype=torch.uint8)
+        decoded = {} if side is None else dict.fromkeys(spread_evenly(images_of or count, count).tolist())
+        images = None if side is None else torch.empty(len(decoded), 3, side, side, dtype=torch.uint8)
+        if images is not None:
+            decoded = dict(zip(decoded, images))
         found = [
-            self._read_good(
-                number, row, stage, None if rows is None else rows[i], None if images is None else images[i]
-            )
+            self._read_good(number, row, stage, None if rows is None else rows[i], decoded.get(i))
             for i, (number, row) in enumerate(places.tolist())
         ]
         keys, captions = [key for key, _ in found], [caption for _, caption in found]

@@ -2,18 +2,10 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
+from dinogen.data.store import spread_evenly
 from dinogen.objectives.base import ObjectiveResult
 from dinogen.pyramid import Pyramid
-
-
-def spread_evenly(n: int, m: int) -> Tensor:
-    """Numbers of n of m real images, `[n]`, one for each generated image.
-
-    All ranks together choose the same ones whatever their number, where each has equal shares of both.
-    """
-    return torch.arange(n) * m // n
 
 
 class PairedRegression:

@@ -18,6 +18,7 @@ from dinogen.octaves import octaves
 
 BLOCK = 8  # pixels a side
 OCTAVES = 2  # the finest
+PLACES = 256  # blocks of an octave in one step, at most: a part of them does, as the grid moves from step to step
 SMALLEST_VARIANCE = 1e-8  # of flat images
 
 
@@ -58,6 +59,8 @@ class SlicedDetail(Term):
         losses, statistics = [], {}
         for side, octave in ours.items():
             h, p = blocks(octave, shift), blocks(theirs[side], shift)
+            some = torch.randperm(len(h), generator=rng)[:PLACES].to(h.device)
+            h, p = h[some], p[some]
             way, variance = ways(h.detach(), p, rotation)
             losses.append((h - (h + way).detach()).square().mean() / variance)
             statistics[f"slices/{side}"] = sum_over_ranks(losses[-1]) / world_size()
@@ -84,12 +87,12 @@ def ways(h: Tensor, p: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         `[L, n, C]`, and a scalar.
     """
-    generated, real = rows_to_problems(h) @ rotation, rows_to_problems(p) @ rotation
-    places = generated.argsort(dim=1)
-    moved = torch.empty_like(generated).scatter_(1, places, real.sort(dim=1).values)
-    total = (real - real.mean(dim=1, keepdim=True)).square().mean(dim=(1, 2)).sum()
+    generated, real = (rotation.T @ rows_to_problems(x.float()).mT for x in (h, p))
+    moved = torch.empty_like(generated).scatter_(2, generated.argsort(dim=2), real.sort(dim=2).values)
+    total = (real - real.mean(dim=2, keepdim=True)).square().mean(dim=(1, 2)).sum()
     variance = sum_over_ranks(total) / len(h)
-    return problems_to_rows((moved - generated) @ rotation.T, len(h)), variance.clamp(min=SMALLEST_VARIANCE)
+    way = (rotation @ (moved - generated)).mT
+    return problems_to_rows(way, len(h)), variance.clamp(min=SMALLEST_VARIANCE)
 
 
 def slices_terms(config: RunConfig, surroundings: Surroundings) -> Iterator[Term]:

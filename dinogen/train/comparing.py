@@ -9,7 +9,6 @@ from dinogen.config import RunConfig
 from dinogen.data.store import Batch
 from dinogen.images import to_float
 from dinogen.objectives import ObjectiveResult, Seen, Surroundings, make_loss
-from dinogen.objectives.paired import spread_evenly
 from dinogen.pyramid import Pyramid, complete
 from dinogen.schedule import Stage, batch_sizes_at
 from dinogen.teachers import Teacher
@@ -68,8 +67,7 @@ class Comparer:
         real_images = None
         if self.loss.wants_images(cur_nimg, stage.resolution):
             assert batch.images is not None, "the loader decodes them for such a loss"
-            chosen = spread_evenly(len(images), len(batch.images))
-            real_images = to_float(batch.images[chosen].to(self.accelerator.device, non_blocking=True))
+            real_images = to_float(batch.images.to(self.accelerator.device, non_blocking=True))
         result = self.loss(Seen(generated, real, images, real_images, cur_nimg))
         for quantity, value in result.checks.items():
             checks.look(quantity, [value])

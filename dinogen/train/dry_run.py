@@ -73,6 +73,7 @@ def describe(trainer: "Trainer", forecast: Forecast) -> str:
             "",
             *disk(trainer),
             "",
+            "GFLOP for each generated image, forward and backward: generator + teacher + loss.",
             "Measured: images a second and memory, in some steps of each stage after one to warm up. Computed:",
             "disk, and time, which leaves out pictures and saving. Memory is that of "
             + ("tensors on the device; add about 2 GiB." if trainer.device.type == "cuda" else "the whole process."),
@@ -101,7 +102,8 @@ def local_part(parameter: Tensor) -> Tensor:
 
 def schedule(forecast: Forecast) -> list[str]:
     """A row for each stage, and one for all."""
-    rows = [("stage", "kimg", "loss", "batch gen/real", "real img/s", "memory a process", "time left")]
+    head = ("stage", "kimg", "loss", "batch gen/real", "GFLOP an image", "real img/s", "memory a process", "time left")
+    rows = [head]
     for stage in forecast.stages:
         taken = forecast.measured.get(stage)
         rows.append(
@@ -110,6 +112,7 @@ def schedule(forecast: Forecast) -> list[str]:
                 f"{stage.start / 1000:g}–{stage.end / 1000:g}",
                 stage.terms,
                 f"{taken.batch_size}/{taken.real_batch_size}" if taken else "",
+                " + ".join(f"{of / 1e9:.2g}" for of in taken.image_flop.values()) if taken else "",
                 f"{taken.images_per_second:.1f}" if taken else f"≥ {forecast.rate(stage):.1f}",
                 gibibytes(taken.peak_bytes) if taken else "not measured",
                 duration(forecast.seconds(stage)),
@@ -118,7 +121,7 @@ def schedule(forecast: Forecast) -> list[str]:
     peak = max(taken.peak_bytes for taken in forecast.measured.values())
     left = sum(map(forecast.seconds, forecast.stages))
     total = forecast.stages[-1].end / 1000
-    rows.append(("all", f"{forecast.already / 1000:g}–{total:g}", "", "", "", gibibytes(peak), duration(left)))
+    rows.append(("all", f"{forecast.already / 1000:g}–{total:g}", "", "", "", "", gibibytes(peak), duration(left)))
     return table(rows)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from dinogen.config import RunConfig
 from dinogen.distributed import gather_rows
@@ -54,6 +55,7 @@ class Measurement:
         steps: how many were measured.
         step_images: real images that a step moves the clock by: those of all its accumulated batches.
         peak_bytes: of the device's memory that tensors took; on the CPU of the process's.
+        image_flop: operations for each generated image, forward and backward, of generator, teacher and loss.
     """
 
     resolution: int
@@ -63,6 +65,7 @@ class Measurement:
     steps: int
     step_images: float
     peak_bytes: int
+    image_flop: dict[str, float]
 
     @property
     def images_per_second(self) -> float:
@@ -132,7 +135,29 @@ def measure_stage(trainer: "Trainer", stage: StagePlan, steps: int | None = None
     mine = torch.tensor([[seconds, float(peak_bytes(device))]], dtype=torch.float64, device=device)
     seconds, peak = gather_rows(mine).amax(dim=0).tolist()
     batch_sizes = batch_sizes_at(stage.start, stage.resolution, trainer.config)
-    return Measurement(stage.resolution, *batch_sizes, seconds, count, images / count, int(peak))
+    drawn = batch_sizes[0] / trainer.world_size * trainer.config.batches.accumulation
+    flop = {part: of / drawn for part, of in step_flop(trainer, stage).items()}
+    return Measurement(stage.resolution, *batch_sizes, seconds, count, images / count, int(peak), flop)
+
+
+def step_flop(trainer: "Trainer", stage: StagePlan) -> dict[str, float]:
+    """Operations of this rank in a step of a stage, forward and backward: of generator, teacher and loss."""
+    with steps_of(trainer, stage) as step:
+        counts = count_flop(step)
+    generator, teacher = (counts.get(type(part).__name__, 0.0) for part in (trainer.network, trainer.teacher))
+    return {"generator": generator, "teacher": teacher, "loss": counts["Global"] - generator - teacher}
+
+
+def count_flop(work: Callable[[], object]) -> dict[str, float]:
+    """Operations of the matrix products, attentions and convolutions in `work`; a compiled one hides some of them.
+
+    Returns:
+        All of them as `Global`, and those of each kind of module by its name.
+    """
+    with FlopCounterMode(display=False) as counter:
+        work()
+    counts = {name: float(sum(of.values())) for name, of in counter.get_flop_counts().items()}
+    return {"Global": 0.0} | counts
 
 
 def objective_share(trainer: "Trainer", stage: StagePlan, steps: int = 3) -> float:

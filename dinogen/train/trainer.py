@@ -204,11 +204,13 @@ class Trainer:
             yield list(islice(batches, self.config.batches.accumulation)), self.stage
 
     @property
-    def batches_wanted(self) -> tuple[int, int | None, int]:
-        """Of the next batch: its size, the resolution of its images if they are needed, and that of its pyramids."""
+    def batches_wanted(self) -> tuple[int, int | None, int, int]:
+        """What to ask the loader for: real images a step, the resolution of those that terms look at, if any do, that
+        of the pyramids, and how many images they look at: one for each generated one."""
         resolution = self.stage.resolution
         images = resolution if self.comparer.loss.wants_images(self.cur_nimg, resolution) else None
-        return self.batch_sizes_now[1], images, self.comparer.stage_of_pyramids(self.cur_nimg, resolution)
+        generated, real = self.batch_sizes_now
+        return real, images, self.comparer.stage_of_pyramids(self.cur_nimg, resolution), generated
 
     def make_codes(self) -> None:
         """Find what codes are made of, if the warm-up is not over and no checkpoint had it."""
