@@ -28,7 +28,10 @@ def found_by(ranks: int, ways: list[str], data: Path, folder: Path) -> dict[str,
 
 @pytest.mark.parametrize(
     ("ways", "counts"),
-    [(["masked", "banded", "paired", "coded"], [2]), pytest.param([*oracle.WAYS], [2, 4], marks=pytest.mark.slow)],
+    [
+        (["masked", "banded", "paired", "coded", "sliced"], [2]),
+        pytest.param([*oracle.WAYS], [2, 4], marks=pytest.mark.slow),
+    ],
 )
 def test_loss_and_gradient_are_those_of_one_process(shards32, tmp_path, ways, counts):
     alone = found_by(1, ways, shards32, tmp_path)

@@ -19,7 +19,7 @@ from dinogen.octaves import octaves
 BLOCK = 8  # pixels a side
 OCTAVES = 2  # the finest
 PLACES = 256  # blocks of an octave in one step, at most: a part of them does, as the grid moves from step to step
-SMALLEST_VARIANCE = 1e-8  # of flat images
+SMALLEST_VARIANCE = 1e-5  # about that of rounding to 8 bits
 
 
 class SlicedDetail(Term):

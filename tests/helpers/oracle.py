@@ -20,6 +20,7 @@ WAYS = {
     "frechet": ["--frechet.weight=1"],
     "paired": ["--objective.name=paired"],
     "coded": ["--warmup.stage_kimg={32: 1}", "--warmup.batch=8"],
+    "sliced": ["--slices.weight=100"],
     "accumulated": ["--batches.accumulation=2"],
 }
 COMMON = [

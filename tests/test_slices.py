@@ -1,0 +1,58 @@
+"""Sliced transport of fine detail: where it ends, and what it does to images that are all alike."""
+
+import pytest
+import torch
+
+from dinogen.config import SlicesConfig
+from dinogen.objectives.base import Seen
+from dinogen.objectives.slices import BLOCK, SlicedDetail, blocks
+from dinogen.octaves import octaves
+
+
+def loss_of(images: torch.Tensor, reals: torch.Tensor, cur_nimg: int = 0) -> torch.Tensor:
+    return SlicedDetail(SlicesConfig(), seed=1)(Seen({}, {}, images, reals, cur_nimg)).loss
+
+
+def striped(n: int, seed: int) -> torch.Tensor:
+    """Images `[n, 3, 32, 32]` of two patterns of stripes, each with strengths of its own."""
+    rng = torch.Generator().manual_seed(seed)
+    fine, coarse = torch.tensor([1.0, -1.0]).repeat(16), torch.tensor([1.0, 1.0, -1.0, -1.0]).repeat(8)
+    strengths = torch.randn(2, n, 3, 1, 1, generator=rng)
+    return (strengths[0] * fine + strengths[1] * coarse).repeat(1, 1, 32, 1)
+
+
+def test_blocks_cover_the_image_from_the_shift_on():
+    images = torch.arange(2 * 3 * 24 * 24.0).view(2, 3, 24, 24)
+    found = blocks(images, [1, 2])
+    assert found.shape == (4, 2, 3 * BLOCK**2)
+    torch.testing.assert_close(found[3, 1].view(3, 8, 8), images[1, :, 9:17, 10:18])
+
+
+def test_the_same_images_in_another_order_are_where_they_should_be():
+    reals = striped(16, 0)
+    assert float(loss_of(reals[torch.randperm(16)], reals)) < 1e-10
+    assert float(loss_of(reals * 0.5, reals)) > 0.1
+
+
+def test_images_that_are_all_alike_come_to_differ_as_real_ones_do():
+    images = (striped(16, 0).mean(dim=0, keepdim=True) + 0.01 * striped(16, 1)).requires_grad_()
+    optimizer = torch.optim.Adam([images], lr=0.02)
+    for step in range(300):
+        loss = loss_of(images, striped(16, 2 + step), step)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    finest, wanted = (octaves(each, 32)[0][32].var(dim=0).mean() for each in (images.detach(), striped(512, 999)))
+    assert 0.5 < float(finest / wanted) < 1.2
+
+
+def test_a_step_can_be_taken_again_and_the_next_one_looks_along_other_axes():
+    images, reals = striped(8, 0) * 0.5, striped(8, 1)
+    assert float(loss_of(images, reals, 7)) == float(loss_of(images, reals, 7))
+    assert float(loss_of(images, reals, 7)) != float(loss_of(images, reals, 8))
+
+
+@pytest.mark.parametrize(("clock", "resolution", "on"), [(999, 64, False), (1000, 32, False), (1000, 64, True)])
+def test_it_begins_when_and_where_the_config_says(clock, resolution, on):
+    term = SlicedDetail(SlicesConfig(from_kimg=0.5, from_resolution=64), seed=0, begins=1000)
+    assert term.is_on(clock, resolution) == on
