@@ -55,9 +55,14 @@ def check_settings(settings: object) -> None:
             possible = type(value) in (int, float) and 0 <= value <= 1
         elif key == "trained_resolution" and value is None:
             possible = True
+        elif key == "attention_at":
+            possible = (
+                isinstance(value, list) and len(value) <= MOST_LAYERS and all(type(each) is int for each in value)
+            )
         else:
             most = MOST_LAYERS if key == "mapping_layers" else MOST_CHANNELS
-            possible = type(value) is int and 1 <= value <= most
+            least = 0 if key in ("text_dim", "token_dim") else 1
+            possible = type(value) is int and least <= value <= most
         if not possible:
             raise UsageError(f"{key} {quoted(str(value))} is not possible")
     resolution = GeneratorConfig(img_resolution=settings.get("img_resolution", 32)).img_resolution

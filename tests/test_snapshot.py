@@ -81,6 +81,7 @@ def test_a_huge_header_is_refused(snapshot, capsys, length):
         {"img_resolution": 2**40}, {"img_resolution": 48}, {"channel_max": 10**9}, {"mapping_layers": 10**9},
         {"w_dim": -1}, {"z_dim": "8"}, {"z_dim": True}, {"trained_resolution": 16}, {"trained_resolution": 6},
         {"trained_alpha": 1e300}, {"trained_alpha": "x" * 10**5}, {"evil" * 10**5: 1}, {"channel_base": [[8]]},
+        {"text_dim": -1}, {"token_dim": 10**9}, {"text_dim": None}, {"attention_at": 16}, {"attention_at": [[16]]},
     ],
     ids=lambda changes: str(changes)[:40],
 )  # fmt: skip

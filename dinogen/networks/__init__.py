@@ -1,5 +1,6 @@
 """The networks that are trained."""
 
 from dinogen.networks.generator import Generator
+from dinogen.networks.words import Words
 
-__all__ = ["Generator"]
+__all__ = ["Generator", "Words"]

@@ -1,6 +1,7 @@
 """The generator: one pass from a latent to an image."""
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,8 +11,11 @@ from torch import Tensor, nn
 from dinogen.errors import DinogenError
 from dinogen.networks.mapping import MappingNetwork
 from dinogen.networks.synthesis import SynthesisNetwork
+from dinogen.networks.words import CaptionStyle, Words
 
 W_AVG_SAMPLES = 4096
+ATTENTION_AT = (16, 32)
+TEXT_PARTS = ("caption.", "synthesis.attention.")  # beginnings of the names of parameters for words
 
 
 class Generator(nn.Module, PyTorchModelHubMixin):
@@ -29,6 +33,9 @@ class Generator(nn.Module, PyTorchModelHubMixin):
         trained_resolution: what it draws unless told otherwise: the stage that a snapshot was taken at; None is
             the last.
         trained_alpha: how far that stage's block had been faded in.
+        text_dim: length of a caption's whitened embedding; 0 takes no words.
+        token_dim: length of a caption's token; 0 lets no features look at tokens.
+        attention_at: resolutions of the maps that look at them.
     """
 
     def __init__(
@@ -41,6 +48,9 @@ class Generator(nn.Module, PyTorchModelHubMixin):
         channel_max: int = 128,
         trained_resolution: int | None = None,
         trained_alpha: float = 1.0,
+        text_dim: int = 0,
+        token_dim: int = 0,
+        attention_at: Sequence[int] = ATTENTION_AT,
     ):
         super().__init__()
         self.w_avg: Tensor
@@ -50,11 +60,17 @@ class Generator(nn.Module, PyTorchModelHubMixin):
         self.trained_resolution = trained_resolution or img_resolution
         self.trained_alpha = trained_alpha
         self.mapping = MappingNetwork(z_dim, w_dim, mapping_layers)
-        self.synthesis = SynthesisNetwork(w_dim, img_resolution, channel_base, channel_max)
+        self.synthesis = SynthesisNetwork(w_dim, img_resolution, channel_base, channel_max, token_dim, attention_at)
+        self.caption = CaptionStyle(text_dim, w_dim) if text_dim else None
         self.register_buffer("w_avg", torch.zeros(w_dim))
 
     def forward(
-        self, z: Tensor, resolution: int | None = None, alpha: float | Tensor | None = None, truncation_psi: float = 1.0
+        self,
+        z: Tensor,
+        resolution: int | None = None,
+        alpha: float | Tensor | None = None,
+        truncation_psi: float = 1.0,
+        words: Words | None = None,
     ) -> Tensor:
         """Draw one image for each latent.
 
@@ -63,28 +79,49 @@ class Generator(nn.Module, PyTorchModelHubMixin):
             resolution: side of the images; None takes the trained one.
             alpha: fade-in of the last block, 0 to 1; None takes the trained one.
             truncation_psi: 1 keeps all variety, 0 draws the average style.
+            words: the images' captions; None gives none of them one.
 
         Returns:
             `[N, 3, resolution, resolution]`, nominally in [-1, 1], not clipped.
         """
-        return self.draw(self.style(z, truncation_psi), resolution, alpha)
+        return self.draw(self.style(z, truncation_psi, words), resolution, alpha, words)
 
-    def style(self, z: Tensor, truncation_psi: float = 1.0) -> Tensor:
+    def style(self, z: Tensor, truncation_psi: float = 1.0, words: Words | None = None) -> Tensor:
         """Latents `[N, z_dim]` on any device to styles `[N, w_dim]`, pulled towards the average style.
 
         Args:
             z: standard normal.
-            truncation_psi: 1 keeps all variety, 0 gives the average style.
+            truncation_psi: 1 keeps all variety, 0 gives the average style. What words add is not pulled.
+            words: the images' captions, on any device.
+
+        Raises:
+            DinogenError: words for a generator that takes none.
         """
         w = self.mapping(z.to(self.w_avg.device))
-        return w if truncation_psi == 1 else self.w_avg.lerp(w, truncation_psi)
+        w = w if truncation_psi == 1 else self.w_avg.lerp(w, truncation_psi)
+        if words is None:
+            return w
+        if self.caption is None:
+            raise DinogenError("this model was trained without text: it takes no words")
+        return w + self.caption(words.to(self.w_avg.device))
 
-    def draw(self, w: Tensor, resolution: int | None = None, alpha: float | Tensor | None = None) -> Tensor:
-        """`forward` from styles `[N, w_dim]`, or `[N, blocks, w_dim]` for style mixing."""
+    def draw(
+        self,
+        w: Tensor,
+        resolution: int | None = None,
+        alpha: float | Tensor | None = None,
+        words: Words | None = None,
+    ) -> Tensor:
+        """`forward` from styles `[N, w_dim]`, or `[N, blocks, w_dim]` for style mixing, and the words to look at."""
         resolution = resolution or self.trained_resolution
         if alpha is None:
             alpha = self.trained_alpha if resolution == self.trained_resolution else 1.0
-        return self.synthesis(w, resolution, alpha)
+        return self.synthesis(w, resolution, alpha, None if words is None else words.to(self.w_avg.device))
+
+    @property
+    def takes_words(self) -> bool:
+        """Whether captions steer it."""
+        return self.caption is not None
 
     @property
     def fingerprint(self) -> str:

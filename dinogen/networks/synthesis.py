@@ -1,12 +1,14 @@
 """From a style to an image, block by block, each twice as large as the one before."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from dinogen.networks.words import WordAttention, Words
 
 FIRST_RESOLUTION = 4
 CHANNELS_PER_GROUP = 8
@@ -99,33 +101,49 @@ class SynthesisNetwork(nn.Module):
         img_resolution: resolution of the last block.
         channel_base: channels times resolution, before the cap.
         channel_max: the cap on channels.
+        token_dim: length of a caption's token; 0 looks at none.
+        attention_at: resolutions of the maps that look at tokens.
     """
 
-    def __init__(self, w_dim: int, img_resolution: int, channel_base: int, channel_max: int):
+    def __init__(
+        self,
+        w_dim: int,
+        img_resolution: int,
+        channel_base: int,
+        channel_max: int,
+        token_dim: int = 0,
+        attention_at: Sequence[int] = (),
+    ):
         super().__init__()
         self.blocks = nn.ModuleDict()
-        in_channels = 0
+        widths, in_channels = {}, 0
         for resolution in block_resolutions(img_resolution):
             channels = max(CHANNELS_PER_GROUP, min(channel_base // resolution, channel_max))
             self.blocks[f"b{resolution}"] = SynthesisBlock(in_channels, channels, w_dim, resolution)
-            in_channels = channels
+            widths[resolution] = in_channels = channels
+        # After the blocks, which a seed so gives the same weights with and without text.
+        looking = sorted(widths.keys() & set(attention_at)) if token_dim else []
+        self.attention = nn.ModuleDict({f"b{size}": WordAttention(widths[size], token_dim) for size in looking})
 
-    def forward(self, w: Tensor, resolution: int, alpha: float | Tensor = 1.0) -> Tensor:
+    def forward(self, w: Tensor, resolution: int, alpha: float | Tensor = 1.0, words: Words | None = None) -> Tensor:
         """Draw images.
 
         Args:
             w: `[N, w_dim]`, or `[N, blocks, w_dim]` for one style a block (style mixing).
             resolution: side of the images; the blocks beyond it are left alone.
             alpha: how much of the last block is seen, 0 to 1. At 0 the image is the enlarged one of the stage before.
+            words: the images' captions, whose tokens are looked at.
 
         Returns:
             `[N, 3, resolution, resolution]`, nominally in [-1, 1], not clipped.
         """
         x, image = None, None
-        blocks = cast(Iterable[SynthesisBlock], self.blocks.values())
-        for index, block in enumerate(blocks):
+        blocks = cast(Iterable[tuple[str, SynthesisBlock]], self.blocks.items())
+        for index, (name, block) in enumerate(blocks):
             style = w if w.ndim == 2 else w[:, index]
             x = block(x, style)
+            if words is not None and words.tokens is not None and name in self.attention:
+                x = self.attention[name](x, words.tokens, words.mask)
             rgb = block.to_rgb(x)
             fading = block.resolution == resolution and not block.is_first
             if image is None:

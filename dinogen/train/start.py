@@ -9,6 +9,7 @@ from dinogen.config import RunConfig
 from dinogen.data.loader import load_pyramids
 from dinogen.errors import DinogenError, UsageError
 from dinogen.networks import Generator
+from dinogen.networks.generator import TEXT_PARTS
 from dinogen.networks.synthesis import block_resolutions
 from dinogen.opening import load_generator
 
@@ -18,7 +19,8 @@ CODED_SAMPLES = 4096  # at most: the axes are found on these
 def start_from_snapshot(network: Generator, config: RunConfig) -> None:
     """Give a new generator the weights that `init_from` names.
 
-    It may be a smaller one: blocks finer than its own keep the random weights that they have, to be grown.
+    It may be a smaller one: blocks finer than its own keep the random weights that they have, to be grown. It may also
+    have been trained without text, or without attention to tokens: these start at zero, and change no image.
 
     Args:
         network: of the sizes that the config says.
@@ -38,13 +40,16 @@ def start_from_snapshot(network: Generator, config: RunConfig) -> None:
     weights, wanted = snapshot.state_dict(), network.state_dict()
     finer = [size for size in block_resolutions(network.img_resolution) if size > snapshot.img_resolution]
     fresh = tuple(f"synthesis.blocks.b{size}." for size in finer)
-    weights |= {name: values for name, values in wanted.items() if name.startswith(fresh)}
+    for name, values in wanted.items():
+        if name.startswith(fresh) or (name.startswith(TEXT_PARTS) and name not in weights):
+            weights[name] = values
     for name in sorted(weights.keys() | wanted.keys()):
         shapes = [tuple(values[name].shape) if name in values else None for values in (weights, wanted)]
         if shapes[0] != shapes[1]:
+            words = name.startswith(TEXT_PARTS)
+            keys = "words.* keys of its run" if words else "generator.* keys that are in its config.json"
             raise DinogenError(
-                f"init_from {source}: {name} is {shapes[0]} there and {shapes[1]} by this config; give the "
-                "generator.* keys that are in its config.json"
+                f"init_from {source}: {name} is {shapes[0]} there and {shapes[1]} by this config; give the {keys}"
             )
     network.load_state_dict(weights)
 

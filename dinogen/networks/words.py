@@ -1,0 +1,103 @@
+"""Captions in the generator: they join the style, and features look at their tokens."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+HEAD_CHANNELS = 32
+GUIDANCE_FREQUENCIES = (1.0, 2.0, 4.0, 8.0)  # radians for each unit of guidance
+
+
+@dataclass(frozen=True)
+class Words:
+    """Captions of N images, as a frozen encoder sees them.
+
+    Args:
+        pooled: `[N, text_dim]`, whitened embeddings of length one; zeros are the null caption.
+        tokens: `[N, T, token_dim]`; None lets no features look at tokens.
+        mask: `[N, T]`, True where a token is one of the caption's; None: everywhere.
+        guidance: `[N]`, how far words are exaggerated, from 1 (not at all) up; None is 1.
+    """
+
+    pooled: Tensor
+    tokens: Tensor | None = None
+    mask: Tensor | None = None
+    guidance: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.pooled)
+
+    def to(self, device: torch.device) -> "Words":
+        """The same on another device."""
+        return self._each(lambda part: part.to(device, non_blocking=True))
+
+    def __getitem__(self, rows: slice | Tensor) -> "Words":
+        """Those of some of the images."""
+        return self._each(lambda part: part[rows])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Words":
+        parts = {name: None if part is None else change(part) for name, part in vars(self).items()}
+        return replace(self, **parts)
+
+
+class CaptionStyle(nn.Module):
+    """What captions add to styles (StyleGAN-T, arXiv 2301.09515, adds the text to the style in the same place).
+
+    All starts at zero, and the null caption without guidance adds nothing for ever.
+
+    Args:
+        text_dim: length of an embedding.
+        w_dim: length of a style.
+    """
+
+    def __init__(self, text_dim: int, w_dim: int):
+        super().__init__()
+        self.pooled = nn.Linear(text_dim, w_dim, bias=False)
+        self.guidance = nn.Linear(2 * len(GUIDANCE_FREQUENCIES), w_dim, bias=False)
+        for layer in (self.pooled, self.guidance):
+            nn.init.zeros_(layer.weight)
+
+    def forward(self, words: Words) -> Tensor:
+        """`[N, w_dim]`."""
+        w = self.pooled(words.pooled)
+        return w if words.guidance is None else w + self.guidance(waves(words.guidance))
+
+
+def waves(guidance: Tensor) -> Tensor:
+    """Guidance `[N]` as `[N, 8]` smooth features, all zero where it is 1."""
+    angles = (guidance[:, None] - 1) * guidance.new_tensor(GUIDANCE_FREQUENCIES)
+    return torch.cat([angles.sin(), 1 - angles.cos()], dim=1)
+
+
+class WordAttention(nn.Module):
+    """Features look at the caption's tokens: cross-attention, added to the map. It starts at zero.
+
+    Every place may also look at nothing, a key of zeros with a value of zeros: a caption without tokens adds nothing.
+
+    Args:
+        channels: of the map.
+        token_dim: length of a token.
+    """
+
+    def __init__(self, channels: int, token_dim: int):
+        super().__init__()
+        self.heads = math.gcd(channels, max(1, channels // HEAD_CHANNELS))
+        self.query = nn.Linear(channels, channels, bias=False)
+        self.key_value = nn.Linear(token_dim, 2 * channels, bias=False)
+        self.out = nn.Linear(channels, channels, bias=False)
+        nn.init.zeros_(self.out.weight)
+
+    def forward(self, x: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        """`[N, C, R, R]` to the same; `tokens` `[N, T, token_dim]`, `mask` `[N, T]`."""
+        places = x.permute(0, 2, 3, 1).flatten(1, 2)
+        key_value = self.key_value(F.layer_norm(tokens, tokens.shape[2:]))
+        key, value = F.pad(key_value, (0, 0, 1, 0)).chunk(2, dim=2)
+        query = self.query(F.layer_norm(places, places.shape[2:]))
+        query, key, value = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
+        allowed = None if mask is None else F.pad(mask, (1, 0), value=True)[:, None, None]
+        seen = F.scaled_dot_product_attention(query, key, value, allowed).transpose(1, 2).flatten(2)
+        return x + self.out(seen).to(x.dtype).transpose(1, 2).unflatten(2, x.shape[2:])
