@@ -4,13 +4,14 @@ from collections.abc import Callable, Iterable
 
 from dinogen.config import RunConfig
 from dinogen.objectives.base import Loss, ObjectiveResult, Seen, Surroundings, Term
+from dinogen.objectives.captions import Captions
 from dinogen.objectives.frechet import frechet_terms
 from dinogen.objectives.heads import heads_terms
 from dinogen.objectives.matching import matching_terms
 from dinogen.objectives.octaves import warmup_terms
 from dinogen.objectives.slices import slices_terms
 
-__all__ = ["TERMS", "Loss", "ObjectiveResult", "Seen", "Surroundings", "Term", "make_loss"]
+__all__ = ["TERMS", "Captions", "Loss", "ObjectiveResult", "Seen", "Surroundings", "Term", "make_loss"]
 
 # One line for each kind of term: what yields the terms of that kind that a config asks for, in the order of the sum.
 TERMS: list[Callable[[RunConfig, Surroundings], Iterable[Term]]] = [

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dinogen.kept import Kept
+from dinogen.objectives.captions import Captions
 from dinogen.pyramid import Pyramid, StagedSpec
 from dinogen.tensor_files import Shapes
 
@@ -39,6 +40,7 @@ class Seen:
         images: the generated images, `[N, 3, R, R]` in [-1, 1], with gradient.
         real_images: N of the real ones, `[N, 3, R, R]`; None unless some term `wants_images`.
         cur_nimg: the clock, in real images.
+        words: captions of both, embedded; None in a run without text.
     """
 
     generated: Pyramid
@@ -46,6 +48,7 @@ class Seen:
     images: Tensor
     real_images: Tensor | None
     cur_nimg: int
+    words: Captions | None = None
 
     @property
     def resolution(self) -> int:

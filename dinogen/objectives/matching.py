@@ -8,7 +8,6 @@ from dinogen.objectives.base import ObjectiveResult, Seen, Surroundings, Term
 from dinogen.objectives.kernel import KernelDrift
 from dinogen.objectives.paired import PairedRegression
 from dinogen.objectives.sinkhorn import SinkhornDrift
-from dinogen.pyramid import Pyramid
 
 
 class Matching(Term):
@@ -16,7 +15,7 @@ class Matching(Term):
 
     Args:
         name: for people.
-        compare: what compares a generated with a real pyramid.
+        compare: what compares a generated with a real pyramid and, where there are any, their captions.
         begins, ends: clock readings in images.
         heads: those beside it, which say how much it counts while they are on.
     """
@@ -24,7 +23,7 @@ class Matching(Term):
     def __init__(
         self,
         name: str,
-        compare: Callable[[Pyramid, Pyramid], ObjectiveResult],
+        compare: Callable[..., ObjectiveResult],
         begins: float,
         ends: float,
         heads: HeadsConfig | None,
@@ -32,7 +31,8 @@ class Matching(Term):
         self.name, self.compare, self.begins, self.ends, self.heads = name, compare, begins, ends, heads
 
     def __call__(self, seen: Seen) -> ObjectiveResult:
-        return self.compare(seen.generated, seen.real)
+        words = () if seen.words is None else (seen.words,)
+        return self.compare(seen.generated, seen.real, *words)
 
     def weight_at(self, cur_nimg: int, resolution: int) -> float:
         if self.heads is None or not self.heads.are_on(cur_nimg, resolution):

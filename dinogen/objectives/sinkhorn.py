@@ -21,10 +21,13 @@ ones into bands, from what varies most to what varies least, with a plan and a d
 The locations are independent problems. Each rank holds its own images' features at all of them; the ranks exchange
 these, so that each solves its share of the problems with everybody's features, and send back where each should move.
 Against gathering all features everywhere, what a rank receives and computes falls with the number of ranks.
+
+Captions, where there are any, add a part to all costs (`captions.py`). Guidance α then exaggerates them: V gains α − 1
+times where captions draw h among the real features, compared with where it would be drawn without them.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -32,6 +35,7 @@ from torch import Tensor
 
 from dinogen.distributed import problems_to_rows, rows_to_problems, share_of, sum_over_ranks
 from dinogen.objectives.base import ObjectiveResult
+from dinogen.objectives.captions import CaptionCost, Captions
 from dinogen.pyramid import Pyramid
 
 SMALLEST_EPSILON = 1e-8  # keeps constant features from dividing by zero
@@ -134,6 +138,8 @@ class Transport:
         deviation: `[l, 1, 1]`, standard deviation of the allowed costs.
         distance: `[l]`, mean distance over the allowed pairs.
         check: not finite where one of the costs is not.
+        captions: `[N, M]`, distances of captions, and `[l, 1, 1]`, what they weigh in the costs for each unit of
+            temperature; None without them.
     """
 
     cost: Tensor
@@ -141,6 +147,7 @@ class Transport:
     deviation: Tensor
     distance: Tensor
     check: Tensor
+    captions: tuple[Tensor, Tensor] | None = None
 
     @classmethod
     def between(cls, h: Tensor, targets: Tensor, mask_diagonal: bool = False) -> "Transport":
@@ -162,10 +169,27 @@ class Transport:
 
     def barycentric(self, temperature: float, iterations: int, groups: int = 1) -> Tensor:
         """T(h): `[l, N, C]`; the mean over groups of targets, each with a plan of its own."""
-        epsilon = (temperature * self.deviation).clamp(min=SMALLEST_EPSILON).repeat_interleave(groups, dim=0)
-        cost = self.cost.unflatten(2, (groups, -1)).transpose(1, 2).flatten(0, 1)
+        epsilon = self.epsilon(temperature).repeat_interleave(groups, dim=0)
+        cost = self.joint_cost(temperature).unflatten(2, (groups, -1)).transpose(1, 2).flatten(0, 1)
         targets = self.targets.unflatten(1, (groups, -1)).flatten(0, 1)
         return transport_targets(cost, epsilon, iterations, targets).unflatten(0, (-1, groups)).mean(dim=1)
+
+    def epsilon(self, temperature: float) -> Tensor:
+        """The regularisation, `[l, 1, 1]`, of the features' costs alone."""
+        return (temperature * self.deviation).clamp(min=SMALLEST_EPSILON)
+
+    def joint_cost(self, temperature: float) -> Tensor:
+        """The costs of features and captions, `[l, N, M]`."""
+        if self.captions is None:
+            return self.cost
+        distances, weight = self.captions
+        return torch.addcmul(self.cost, temperature * weight, distances)
+
+    def caption_pull(self, temperature: float) -> Tensor:
+        """Where captions draw each h: the softmax mean of targets with their cost, less that without, `[l, N, C]`."""
+        epsilon = self.epsilon(temperature)
+        plans = [(cost * (-1 / epsilon)).softmax(dim=2) for cost in (self.joint_cost(temperature), self.cost)]
+        return torch.bmm(plans[0].sub_(plans[1]), self.targets)
 
 
 @dataclass
@@ -253,12 +277,15 @@ class SinkhornDrift:
         self.iterations = iterations
         self.bands = bands
 
-    def __call__(self, generated: Pyramid, real: Pyramid) -> ObjectiveResult:
-        """The loss of this rank's share: N generated images with gradient, M real ones."""
+    def __call__(self, generated: Pyramid, real: Pyramid, words: Captions | None = None) -> ObjectiveResult:
+        """The loss of this rank's share: N generated images with gradient, M real ones, and their captions."""
         losses, statistics = [], {}
         checks: dict[str, Tensor] = {}
+        captions = None
+        if words is not None:
+            captions = CaptionCost.between(words, {name: level[0, 0].numel() for name, level in generated.items()})
         for h, p in zip(group_by_width(generated), group_by_width(real)):
-            drift = self.drift(h, p)
+            drift = self.drift(h, p, captions)
             losses.append(drift_loss(h, drift))
             statistics |= {f"displacement/{name}": norm for name, norm in zip(h.names, drift.norms)}
             statistics |= {f"spread/{name}": ratio for name, ratio in zip(h.names, drift.spread)}
@@ -268,7 +295,7 @@ class SinkhornDrift:
     @torch.no_grad()
     @torch.autocast("cuda", enabled=False)
     @torch.autocast("cpu", enabled=False)
-    def drift(self, h: Problems, p: Problems) -> Drift:
+    def drift(self, h: Problems, p: Problems, captions: CaptionCost | None = None) -> Drift:
         """Where every feature should move, in float32 whatever the mixed precision."""
         # Distances do not depend on the origin, and near it their rounding errors are smallest.
         real = rows_to_problems(p.features).float()
@@ -278,12 +305,20 @@ class SinkhornDrift:
         generated = bands.split(rows_to_problems(h.features.float()) - origin)
         to_real = Transport.between(generated, bands.split(real))
         to_generated = Transport.between(generated, generated, mask_diagonal=True)
-
         of_problem = h.map_of_share()
+        if captions is not None:
+            sharpness = torch.stack([captions.sharpness[name] for name in h.names])[of_problem]
+            weight = sharpness.repeat_interleave(bands.count)[:, None, None] * to_real.deviation
+            to_real = replace(to_real, captions=(captions.to_real, weight))
+            to_generated = replace(to_generated, captions=(captions.to_generated, weight))
+
         distances = bands.mean_per_map(torch.stack([to_real.distance, to_generated.distance], dim=1), h)
         distance = distances.mean(dim=2).clamp(min=SMALLEST_RMS)
         band_scale = (math.sqrt(generated.shape[2]) / distance)[of_problem].flatten()
         fields = [self.displacement(to_real, to_generated, band_scale, each) for each in self.temperatures]
+        if captions is not None and captions.guidance is not None:
+            for field, each in zip(fields, self.temperatures):
+                field.addcmul_(captions.guidance, to_real.caption_pull(each))
         rms = bands.mean_per_map(torch.stack([field.square().mean(dim=(1, 2)) for field in fields], dim=1), h).sqrt()
         total = torch.zeros_like(generated)
         for field, size in zip(fields, rms.clamp(min=SMALLEST_RMS)[of_problem].flatten(0, 1).unbind(dim=1)):
