@@ -1,13 +1,9 @@
 """The frozen networks that look at images, one file a family, behind one protocol (`Backbone`)."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from huggingface_hub.utils import logging as hub_logging
-from transformers import PretrainedConfig
-from transformers.utils import logging as transformers_logging
-
-from dinogen.errors import DinogenError, UsageError, first_line
+from dinogen.errors import DinogenError, UsageError
+from dinogen.pretrained import load_pretrained
 from dinogen.pyramid import COARSE_LIMIT, PyramidSpec, StagedSpec, spaced
 from dinogen.teachers.base import Backbone, Teacher, hash_weights
 from dinogen.teachers.dinov2 import Dinov2
@@ -146,17 +142,4 @@ def load_backbone(name: str, remedy: str) -> Backbone:
     Raises:
         DinogenError: it is not there, cannot be read, or is of no known family.
     """
-    folder = Path(name).expanduser()
-    is_folder = name.startswith((".", "/", "~")) or folder.is_dir()
-    if is_folder and not (folder / "config.json").is_file():
-        raise DinogenError(f"{name}: no teacher here (no config.json); {remedy}")
-    source = str(folder) if is_folder else name
-    hub_logging.set_verbosity_error()  # its retries would bury our one line
-    transformers_logging.disable_progress_bar()
-    try:
-        family = PretrainedConfig.get_config_dict(source)[0].get("model_type")
-        if family in FAMILIES:
-            return FAMILIES[family].load(source)
-    except (OSError, ValueError) as error:
-        raise DinogenError(f"teacher '{name}' could not be loaded ({first_line(error)}); {remedy}") from error
-    raise DinogenError(f"teacher '{name}' is a {family}; take a model of one of these types: {', '.join(FAMILIES)}")
+    return load_pretrained("teacher", name, FAMILIES, remedy)

@@ -1,0 +1,94 @@
+"""Caption vectors whitened over a data set: what most captions say counts no more than what few of them say."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dinogen.errors import DinogenError
+from dinogen.tensor_files import Shapes
+
+MOST = 64  # numbers that are left of a vector
+LEAST_SHRINKAGE = 0.1
+
+
+class Whitening:
+    """A linear map of an encoder's vectors under which a data set's captions vary alike in all directions.
+
+    Args:
+        mean: float32 `[D]`.
+        directions: float32 `[D, K]`, K at most 64.
+    """
+
+    def __init__(self, mean: Tensor, directions: Tensor):
+        self.mean, self.directions = mean, directions
+
+    @classmethod
+    def fit(cls, pooled: Tensor) -> Self:
+        """Fit to a data set's captions.
+
+        The covariance is pulled towards a multiple of the identity, by what Ledoit and Wolf (2004) find best for so
+        many captions, and by a tenth at least: directions in which captions hardly differ stay small.
+
+        Args:
+            pooled: `[N, D]`, of captions as often as they occur. Null captions are left out.
+
+        Raises:
+            DinogenError: fewer than two different captions.
+        """
+        vectors = pooled[pooled.any(dim=1)].double().cpu()
+        different = len(vectors.unique(dim=0))
+        if different < 2:
+            raise DinogenError(f"the data set has {different} different captions; text needs at least two")
+        mean = vectors.mean(dim=0)
+        covariance = shrunk_covariance(vectors - mean)
+        values, axes = torch.linalg.eigh(covariance)
+        kept = min(MOST, different - 1, len(mean))
+        values, axes = values[-kept:].flip(0), axes[:, -kept:].flip(1)
+        return cls(mean.float(), (axes / values.sqrt()).float())
+
+    def __call__(self, pooled: Tensor) -> Tensor:
+        """Vectors `[N, D]` as float32 `[N, K]` of length one; the null caption stays zero."""
+        # In double precision, so that machines agree; it is a small product.
+        mean, directions = (part.to(pooled.device).double() for part in (self.mean, self.directions))
+        white = F.normalize((pooled.double() - mean) @ directions, dim=1).float()
+        return white * pooled.any(dim=1, keepdim=True)
+
+    @property
+    def width(self) -> int:
+        """K, the numbers that are left."""
+        return self.directions.shape[1]
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits of its numbers."""
+        parts = [part.cpu().contiguous().numpy().tobytes() for part in (self.mean, self.directions)]
+        return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that it is, for files."""
+        return {"mean": self.mean, "directions": self.directions}
+
+    @staticmethod
+    def expected(width: int) -> Shapes:
+        """What a file of `tensors()` looks like, for vectors of this width D."""
+        return {"mean": ((width,), torch.float32), "directions": ((width, None), torch.float32)}
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, Tensor]) -> Self:
+        """The whitening whose `tensors()` these are."""
+        return cls(tensors["mean"], tensors["directions"])
+
+
+def shrunk_covariance(centred: Tensor) -> Tensor:
+    """The covariance `[D, D]` of rows `[N, D]` with mean zero, shrunk."""
+    count, width = centred.shape
+    covariance = centred.T @ centred / count
+    target = covariance.diagonal().mean() * torch.eye(width, dtype=centred.dtype)
+    spread = (covariance - target).square().sum()
+    error = (centred.square().sum(dim=1).square().mean() - covariance.square().sum()) / count
+    shrinkage = float((error / spread).clamp(LEAST_SHRINKAGE, 1.0))
+    return (1 - shrinkage) * covariance + shrinkage * target
