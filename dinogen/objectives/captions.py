@@ -94,7 +94,7 @@ def pair_distances(u: Tensor, v: Tensor) -> Tensor:
 
 
 def share_of_reals(locations: int, finest: int) -> float:
-    """The share of the reals that a caption leaves in play on a map of so many locations, where the finest has most."""
+    """The share of the reals that a caption leaves in play on a map with a number of locations; the finest has most."""
     fineness = math.log(locations) / math.log(finest) if finest > 1 else 0.0
     return SHARE_OF_COARSE * (SHARE_OF_FINE / SHARE_OF_COARSE) ** fineness
 

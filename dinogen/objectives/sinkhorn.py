@@ -125,7 +125,8 @@ def transport_targets(cost: Tensor, epsilon: Tensor, iterations: int, targets: T
     for _ in range(iterations - 1):
         column = torch.bmm(plan.transpose(1, 2), row).reciprocal_() * mass
         row = torch.bmm(plan, column).reciprocal_()
-    return torch.bmm(plan, column * targets).mul_(row)
+    # The plan's columns are scaled, not the targets: features are wider than a plan is high.
+    return torch.bmm(plan.mul_(column.transpose(1, 2)), targets).mul_(row)
 
 
 @dataclass
