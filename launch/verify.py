@@ -29,18 +29,22 @@ def work(args: Namespace) -> None:
     from dinogen.data.folder import open_folder
     from shards.verify import verify_folder
 
-    problems = verify_folder(args.data)
-    for problem in problems:
+    findings = verify_folder(args.data)
+    for problem in findings.problems:
         print(problem)
-    if problems:
-        raise DinogenError(f"{args.data}: {counted(len(problems), 'problem')}; restore these shards or pack again")
+    if findings.problems:
+        number = counted(len(findings.problems), "problem")
+        raise DinogenError(f"{args.data}: {number}; restore these shards or pack again")
     manifest = open_folder(args.data).manifest()
+    samples = counted(manifest.samples, "sample")
+    captioned = f"{findings.captioned:,} of them with captions" if findings.captioned else "none with captions"
     say_done(
         args.data,
         command_line("inspect", data=args.data, output="inspect.png"),
         did="Verified",
-        remark=f"{counted(manifest.samples, 'sample')} in {counted(len(manifest.shards), 'shard')}, all whole",
+        remark=f"{samples} in {counted(len(manifest.shards), 'shard')}, all whole; {captioned}",
         samples=manifest.samples,
+        captioned=findings.captioned,
         shards=len(manifest.shards),
     )
 

@@ -131,7 +131,7 @@ def count(data: Path, manifest: Manifest) -> Counts:
             counts.licences[UNKNOWN if record.licence is None else str(record.licence)] += 1
             counts.consents[UNKNOWN if record.consent is None else str(record.consent)] += 1
             counts.origins[origin(record.address)] += 1
-            counts.captioned += record.caption is not None
+            counts.captioned += bool(record.captions)
         shard.close()
     return counts
 

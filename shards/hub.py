@@ -201,7 +201,10 @@ def _save(wanted: HubAddress, folder: Path, split: str, number: int, row: dict[s
     suffix = kind_of(payload[:256]) or ""
     file = f"{split}/{number // PER_FOLDER:04d}/{number:08d}{'-' if stem else ''}{stem}{suffix}"
     stated = {
-        name: row[other] for name, others in STATED.items() for other in others if isinstance(row.get(other), str)
+        name: row[other]
+        for name, others in STATED.items()
+        for other in others
+        if isinstance(row.get(other), str) or name == "caption" and isinstance(row.get(other), list)
     }
     address = (
         f"{SCHEME}{PurePosixPath(wanted.name).name if wanted.is_local else wanted.name}?split={split}&row={number}"

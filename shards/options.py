@@ -73,9 +73,10 @@ class PackOptions:
         layers: layers of the teacher to store, counted from 1. Default: all of tiny, four evenly spaced ones of others.
         levels: sides of the maps, in cells, from coarse to fine. Default: 1 2 4 … up to the grid or 16.
         fine_layers: layers whose maps above 8×8 are stored too, which is big on disk. Default: the last one.
-        captions: what the photos show. A .csv with columns file,caption, or a .jsonl with those keys; 'file' is the
-            photo's name. Or a folder with a photo.txt for photo.jpg, such as the photos' own. Default: the captions of
-            the crops.
+        captions: what the photos show, in one caption or several. A .csv with columns file,caption and perhaps
+            caption_2 and so on. Or a .jsonl with the keys file and caption, a text or a list. 'file' is the photo's
+            name. Or a folder with a photo.txt for photo.jpg, a caption a line, such as the photos' own. Default: the
+            captions of the crops.
         shard_size: samples in a shard.
         mirror: pack every crop a second time, mirrored, with a pyramid of its own: twice the samples, twice the size.
         batch_size: crops that the teacher looks at together.

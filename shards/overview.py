@@ -18,12 +18,21 @@ def summary(manifest: Manifest) -> str:
     return "\n".join(
         [
             f"samples   {manifest.samples} ({splits}), crops of {manifest.crop_size}×{manifest.crop_size} pixels",
+            f"captions  {captions_in_words(manifest)}",
             f"shards    {len(manifest.shards)}, {size / 1e6:.1f} MB, {size / manifest.samples / 1e3:.1f} kB a sample",
             f"teacher   {manifest.specs.finest.describe_teacher()}",
             f"stages    {manifest.specs.describe_views()}",
             f"stored    of {max(manifest.specs)} px: {', '.join(maps)} (fp16)",
         ]
     )
+
+
+def captions_in_words(manifest: Manifest) -> str:
+    """How many samples have captions."""
+    found = manifest.captioned()
+    if found is None:
+        return "not counted when these shards were packed; dinogen verify counts them"
+    return f"{found} of {manifest.samples} samples have some" if found else "no sample has any"
 
 
 def picture(

@@ -1,6 +1,6 @@
 """Crops → shards: the teacher looks at every crop once, and both are written to reproducible tars."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import islice
@@ -19,9 +19,9 @@ from dinogen.files import make_output_folder
 from dinogen.progress import progress_bar
 from dinogen.pyramid import Pyramid, reduce_to, spaced
 from dinogen.teachers import Teacher, all_stages, make_teacher
-from shards.captions import read_captions
+from shards.captions import Captions, read_captions
 from shards.options import PackOptions
-from shards.plan import Crop, InputDigest, Item, ShardPlan, crop_size_of, plan_shards, read_crop
+from shards.plan import Crop, InputDigest, Item, ShardPlan, crop_size_of, plan_shards, read_crop, sources_of
 from shards.resume import Finished
 from shards.tar import write_tar
 
@@ -55,8 +55,8 @@ def pack_folder(
         UsageError: no folder of crops, or no such teacher, layers or levels.
         DinogenError: a crop is damaged, or `output` holds something else.
     """
-    captions = {} if options.captions is None else read_captions(options.captions)
     plans = plan_shards(crops, options.shard_size, options.mirror)
+    captions = {} if options.captions is None else read_captions(options.captions, sources_of(crops, plans))
     crop_size = crop_size_of(plans[0].items[0].image)
     teacher = make_teacher(
         options.teacher,
@@ -99,7 +99,7 @@ class Packer:
         crop_size: side of the crops in pixels.
     """
 
-    def __init__(self, teacher: Teacher, captions: Mapping[str, str], options: PackOptions, crop_size: int = CROP_SIZE):
+    def __init__(self, teacher: Teacher, captions: Captions, options: PackOptions, crop_size: int = CROP_SIZE):
         # With its number: the current GPU is a thread's own, and another thread looks.
         on_gpu = torch.cuda.is_available()
         self.device = torch.device("cuda", torch.cuda.current_device()) if on_gpu else torch.device("cpu")
@@ -141,7 +141,7 @@ class Packer:
                 count(len(crops))
 
         size, sha256 = write_tar(output / plan.name, samples())
-        return ShardRecord(plan.name, size, sha256, len(plan.items), plan.split, digest.hexdigest())
+        return ShardRecord(plan.name, size, sha256, len(plan.items), plan.split, digest.hexdigest(), digest.captioned)
 
     def _looked_at(self, plans: Sequence[ShardPlan]) -> Iterator[tuple[list[Crop], Pyramid]]:
         # A batch never reaches into the next shard: so it is the same one whatever was packed before.
@@ -193,9 +193,7 @@ class Packer:
         return stored
 
 
-def read_batch(
-    items: Sequence[Item], captions: Mapping[str, str], crop_size: int = CROP_SIZE
-) -> tuple[list[Crop], Tensor]:
+def read_batch(items: Sequence[Item], captions: Captions, crop_size: int = CROP_SIZE) -> tuple[list[Crop], Tensor]:
     """Crops and their pixels, mirrored where wanted, uint8 `[N, 3, crop_size, crop_size]`."""
     crops: list[Crop] = []
     rows: list[Tensor] = []

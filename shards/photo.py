@@ -160,7 +160,8 @@ def encode(image: Image.Image, suffix: str) -> bytes:
 
 
 def read_sidecar(source: Source) -> dict[str, Any]:
-    """What is known of a photo's origin: `licence` and `consent`, null where nothing is said, `address` and `caption`.
+    """What is known of a photo's origin: `licence` and `consent`, null where nothing is said, `address`, and
+    `caption` or `captions`, a text or several.
 
     They are read from the `.json` of the same name beside it; an address that it was just fetched from wins.
     """
@@ -172,6 +173,10 @@ def read_sidecar(source: Source) -> dict[str, Any]:
     if not isinstance(stated, dict):
         raise Rejected("bad-sidecar", "the .json beside it is not an object with the keys licence and consent")
     further = {"address": source.address or stated.get("address"), "caption": stated.get("caption")}
-    return {key: stated.get(key) for key in ("licence", "consent")} | {
+    found = {key: stated.get(key) for key in ("licence", "consent")} | {
         key: value for key, value in further.items() if isinstance(value, str)
     }
+    captions = stated.get("captions", stated.get("caption"))
+    if isinstance(captions, list):
+        found["captions"] = [text for text in captions if isinstance(text, str)]
+    return found

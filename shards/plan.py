@@ -1,7 +1,8 @@
 """Which crops go into which shard, and how a crop is read."""
 
+import csv
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,10 +11,11 @@ from PIL import Image
 from dinogen.advice import command_line
 from dinogen.data.mistaken import steps_before
 from dinogen.data.schema import CROP_SIZES, IMAGE_SUFFIXES, KEY_PATTERN, RECORD_SUFFIX, SampleRecord
-from dinogen.errors import DinogenError, UsageError
+from dinogen.errors import DinogenError, UsageError, first_line
 from dinogen.pyramid import StagedSpec
-from shards.captions import caption_of
+from shards.captions import Captions, captions_of
 
+REPORT_NAME = "report.csv"
 MIRROR_MARK = "-m"  # at the end of a mirrored sample's key
 
 
@@ -118,11 +120,24 @@ def read_record(image: Path) -> SampleRecord:
         raise DinogenError(f"{path}: {error}; cut the crops again") from error
 
 
-def read_crop(item: Item, captions: Mapping[str, str]) -> Crop:
-    """A crop's bytes, unchanged, and its record with the caption of its source."""
+def sources_of(crops: Path, plans: Sequence[ShardPlan]) -> set[str]:
+    """File names of all photos that a crop folder was made from, those that gave no crop included."""
+    names = {read_record(item.image).source for plan in plans for item in plan.items if not item.mirrored}
+    report = crops / REPORT_NAME
+    if report.is_file():
+        try:
+            with open(report, encoding="utf-8", newline="") as file:
+                names |= {row["source"].rsplit("/", 1)[-1] for row in csv.DictReader(file)}
+        except (OSError, ValueError, KeyError, AttributeError, csv.Error) as error:
+            raise DinogenError(f"{report}: cannot be read ({first_line(error)}); crop again, or remove it") from error
+    return names
+
+
+def read_crop(item: Item, captions: Captions) -> Crop:
+    """A crop's bytes, unchanged, and its record with the captions of its source."""
     image, record = item.image, read_record(item.image)
-    caption = caption_of(record.source, captions) or record.caption
-    record = replace(record, caption=caption, mirrored=item.mirrored)
+    found = captions_of(record.source, captions) or record.captions
+    record = replace(record, captions=found, mirrored=item.mirrored)
     key = image.stem + (MIRROR_MARK if item.mirrored else "")
     try:
         return Crop(key, image.suffix[1:], image.read_bytes(), record.to_bytes())
@@ -131,20 +146,26 @@ def read_crop(item: Item, captions: Mapping[str, str]) -> Crop:
 
 
 class InputDigest:
-    """All that a shard is made from as one hash: the spec, how the teacher computes, every crop with its record."""
+    """All that a shard is made from as one hash: the spec, how the teacher computes, every crop with its record.
+
+    Attributes:
+        captioned: number of crops so far whose record has captions.
+    """
 
     def __init__(self, specs: StagedSpec, how: str = ""):
         self._hash = hashlib.sha256((specs.fingerprint + how).encode())
+        self.captioned = 0
 
     def add(self, crop: Crop) -> None:
         for part in (crop.key.encode(), crop.suffix.encode(), crop.image, crop.record):
             self._hash.update(len(part).to_bytes(8, "little") + part)
+        self.captioned += bool(SampleRecord.from_bytes(crop.record).captions)
 
     def hexdigest(self) -> str:
         return self._hash.hexdigest()
 
 
-def digest_of(plan: ShardPlan, captions: Mapping[str, str], specs: StagedSpec, how: str = "") -> str:
+def digest_of(plan: ShardPlan, captions: Captions, specs: StagedSpec, how: str = "") -> str:
     """The input digest of a shard, from its crops as they are now."""
     digest = InputDigest(specs, how)
     for item in plan.items:

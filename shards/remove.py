@@ -131,7 +131,7 @@ def write_without(rows: set[int], shard: Shard, record: ShardRecord, manifest: M
             yield crop, shard.read(row, "pyramid")
 
     size, sha256 = write_tar(shard.path.with_name(name), samples())
-    return ShardRecord(name, size, sha256, len(kept), record.split, digest.hexdigest())
+    return ShardRecord(name, size, sha256, len(kept), record.split, digest.hexdigest(), digest.captioned)
 
 
 def next_name(name: str) -> str:

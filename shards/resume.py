@@ -2,8 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from dinogen.data.check import file_sha256
@@ -13,6 +12,7 @@ from dinogen.errors import DinogenError
 from dinogen.files import make_output_folder, write_json
 from dinogen.progress import progress
 from dinogen.pyramid import StagedSpec
+from shards.captions import Captions
 from shards.plan import ShardPlan, digest_of
 
 UNFINISHED = ".unfinished"  # a JSON for every shard that stands, until the manifest replaces them
@@ -45,7 +45,7 @@ class Finished:
         if others:
             raise self._refusal("of crops that are not in --input any more", min(others))
 
-    def missing(self, plans: Sequence[ShardPlan], captions: Mapping[str, str]) -> list[ShardPlan]:
+    def missing(self, plans: Sequence[ShardPlan], captions: Captions) -> list[ShardPlan]:
         """Those of `plans` whose shards are not there, or damaged. What a killed run left of them is removed.
 
         Raises:
@@ -63,7 +63,7 @@ class Finished:
     def add(self, record: ShardRecord) -> None:
         """Note a shard that has just got its name."""
         self.records[record.name] = record
-        write_json(self.folder / f"{record.name}.json", {"shard": asdict(record), "stages": self.specs.to_dict()})
+        write_json(self.folder / f"{record.name}.json", {"shard": record.to_dict(), "stages": self.specs.to_dict()})
 
     def write_manifest(self, plans: Sequence[ShardPlan]) -> Manifest | None:
         """Write the manifest, from which on the folder is complete; None if shards of `plans` are still missing.
@@ -108,7 +108,7 @@ class Finished:
         if specs.fingerprint != self.specs.fingerprint:
             raise self._refusal(f"of {specs.describe()}, and this run packs {self.specs.describe()}", name)
 
-    def _is_whole(self, plan: ShardPlan, captions: Mapping[str, str]) -> bool:
+    def _is_whole(self, plan: ShardPlan, captions: Captions) -> bool:
         record, path = self.records[plan.name], self.output / plan.name
         if record.input_sha256 != digest_of(plan, captions, self.specs, self.how):
             what = "made from other crops, records or captions, or with another --shard-size, --precision or --compile"

@@ -1,6 +1,8 @@
 """Is everything there, whole and sensible: every byte of a data set is read once."""
 
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,14 +19,24 @@ from dinogen.errors import DinogenError
 from dinogen.progress import progress
 
 
-def verify_folder(data: Path | str) -> list[str]:
+@dataclass
+class Findings:
+    """What reading a whole data set showed.
+
+    Args:
+        problems: one line for everything that is wrong, naming shard and sample.
+        captioned: number of samples with a caption.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    captioned: int = 0
+
+
+def verify_folder(data: Path | str) -> Findings:
     """Check the hash and structure of every shard, and every sample's record, crop and pyramid.
 
     Args:
         data: folder of shards, or its address, from which every shard is copied anew, whatever the cache holds.
-
-    Returns:
-        One line for everything that is wrong, naming shard and sample; an empty list if nothing is.
 
     Raises:
         DinogenError: there is no manifest to check against.
@@ -33,12 +45,13 @@ def verify_folder(data: Path | str) -> list[str]:
         folder = open_folder(data)
         if isinstance(folder, RemoteFolder):
             folder = RemoteFolder(folder.address, cache=Path(copies), cache_bytes=0)
-        return _problems_of(folder)
+        return _look_through(folder)
 
 
-def _problems_of(folder: LocalFolder | RemoteFolder) -> list[str]:
+def _look_through(folder: LocalFolder | RemoteFolder) -> Findings:
     manifest = folder.manifest()
-    problems = [f"{path}: not in the manifest" for path in unlisted(folder, manifest)]
+    findings = Findings([f"{path}: not in the manifest" for path in unlisted(folder, manifest)])
+    problems = findings.problems
     layout = PyramidLayout(manifest.specs)
     home: dict[str, str] = {}  # key → the shard that it was seen in first
     for record in progress(manifest.shards, desc="verify", unit="shard"):
@@ -49,11 +62,24 @@ def _problems_of(folder: LocalFolder | RemoteFolder) -> list[str]:
             continue
         where = f"{folder}/{record.name}"
         problems += [f"{where}: {problem}" for problem in _problems_in(shard, record, layout, manifest.crop_size)]
+        captioned = count_captioned(shard)
+        findings.captioned += captioned
+        if record.captioned not in (None, captioned):
+            problems.append(f"{where}: {captioned} samples have captions, and the manifest says {record.captioned}")
         for key in shard.keys:
             if home.setdefault(key, record.name) != record.name:
                 problems.append(f"{where}: sample {key} is in {home[key]} too")
         shard.close()
-    return problems
+    return findings
+
+
+def count_captioned(shard: Shard) -> int:
+    """Number of samples with a caption; a record that cannot be read has none."""
+    found = 0
+    for row in range(len(shard)):
+        with suppress(DinogenError):
+            found += bool(SampleRecord.from_bytes(shard.read(row, "record")).captions)
+    return found
 
 
 def unlisted(folder: LocalFolder | RemoteFolder, manifest: Manifest) -> list[Path]:

@@ -50,7 +50,7 @@ def keys_in(data: Path) -> list[str]:
 
 
 def test_whole_shards_pass(data: Path, capsys):
-    assert verify_folder(data) == []
+    assert verify_folder(data).problems == []
     assert verify.main(["--data", str(data)]) == 0
     assert "24 samples in 4 shards, all whole" in capsys.readouterr().out
 
@@ -108,7 +108,7 @@ def no_record(members: dict[str, bytes], key: str) -> None:
 )
 def test_a_sample_that_the_hashes_cannot_betray_is_found(data: Path, change, message: str):
     key = forge(data, change)
-    (problem,) = verify_folder(data)
+    (problem,) = verify_folder(data).problems
     assert f"shard-000001.tar: sample {key} " in problem and message in problem
 
 
@@ -131,7 +131,7 @@ def test_a_key_in_two_shards_is_found(data: Path):
     shutil.copy(data / "shard-000000.tar", data / "shard-000009.tar")
     twin = ShardRecord(**(manifest.shards[0].__dict__ | {"name": "shard-000009.tar"}))
     Manifest(manifest.specs, (*manifest.shards, twin)).write(data)
-    problems = verify_folder(data)
+    problems = verify_folder(data).problems
     assert len(problems) == 8 and "is in shard-000000.tar too" in problems[0]
 
 
@@ -162,7 +162,7 @@ def test_a_key_and_a_source_are_removed(data: Path):
     assert list(removal.keys) == expected
     assert keys_in(data) == [key for key in before if key not in expected]
     assert read_manifest(data).samples == 22
-    assert verify_folder(data) == []
+    assert verify_folder(data).problems == []
     payloads = b"".join(path.read_bytes() for path in data.iterdir())
     assert goner.encode() not in payloads and expected[0].encode() not in payloads
 
@@ -230,7 +230,7 @@ def test_an_interrupted_removal_goes_on(data: Path, monkeypatch, step: str):
         assert keys_in(data) == before
     remove_samples(data, keys=keys)
     assert keys_in(data) == [key for key in before if key not in keys]
-    assert verify_folder(data) == []
+    assert verify_folder(data).problems == []
     assert not (data / ".removal.json").exists()
 
 

@@ -59,7 +59,7 @@ def test_a_larger_crop_shows_the_same_in_more_pixels(photos: Path, crops: Path, 
 def test_the_manifest_says_the_size_and_every_reader_follows(data: Path):
     manifest = read_manifest(data)
     assert manifest.crop_size == 512 and json.loads((data / "manifest.json").read_text())["crop_size"] == 512
-    assert verify_folder(data) == []
+    assert verify_folder(data).problems == []
     images = load_crops(data, 3, resolution=512)
     assert images.shape == (3, 3, 512, 512)
     for resolution in (256, 64):
@@ -90,7 +90,7 @@ def test_inspect_says_the_size(data: Path, tmp_path: Path, capsys):
 def test_removing_keeps_the_size(data: Path):
     loader = ShardLoader(data, seed=0)
     remove_samples(data, keys=next(loader.batches(1, image_resolution=None, stage=None)).keys)
-    assert read_manifest(data).crop_size == 512 and verify_folder(data) == []
+    assert read_manifest(data).crop_size == 512 and verify_folder(data).problems == []
 
 
 def test_sizes_do_not_mix(crops: Path, tmp_path: Path):

@@ -226,7 +226,7 @@ def test_what_is_known_of_a_picture_follows_it_into_shards_and_finds_it_for_remo
         for record in (SampleRecord.from_bytes(path.read_bytes()) for path in (tmp_path / "crops").glob("*-0.json"))
     }
     first = records[f"{server}/1.jpg"]
-    assert (first.licence, first.consent, first.caption) == ("CC-BY-4.0", "signed", "a face, drawn")
+    assert (first.licence, first.consent, first.captions) == ("CC-BY-4.0", "signed", ("a face, drawn",))
     assert first.source_sha256 == hashlib.sha256(photo(1)).hexdigest()
     assert b"hunter2" not in b"".join(path.read_bytes() for path in tmp_path.glob("*/*") if path.is_file())
     assert card.main(["--data", str(tmp_path / "shards")]) == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dinogen.data.schema import SampleRecord
 from dinogen.errors import DinogenError, UsageError
 from helpers.files import photo
 from launch.crop import main
@@ -27,10 +28,12 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("dinogen.data.transfer.FIRST_PAUSE", 0.001)
 
 
-def make_table(folder: Path, pictures: list, name: str = "train-00000.parquet", **columns: list[str]) -> str:
+def make_table(folder: Path, pictures: list, name: str = "train-00000.parquet", **columns: list) -> str:
     """A data set of one parquet file, as `push_to_hub` makes them; its address."""
     folder.mkdir(parents=True, exist_ok=True)
-    kinds = {"image": datasets.Image(decode=False)} | dict.fromkeys(columns, datasets.Value("string"))
+    text = datasets.Value("string")
+    kinds = {name: [text] if isinstance(values[0], list) else text for name, values in columns.items()}
+    kinds |= {"image": datasets.Image(decode=False)}
     table = datasets.Dataset.from_dict({"image": pictures, **columns}, features=datasets.Features(kinds))
     datasets.disable_progress_bars()
     table.to_parquet(folder / name)
@@ -53,6 +56,13 @@ def test_a_table_of_pictures_becomes_crops_with_its_captions_and_licences(tmp_pa
         "00000000-anna.jpg": ("a face", "CC0", "datasets://faces?split=train&row=0"),
         "00000001.jpg": ("another", "CC-BY", "datasets://faces?split=train&row=1"),
     }
+
+
+def test_several_captions_of_a_picture_are_all_kept(tmp_path: Path):
+    address = make_table(tmp_path / "faces", [stored(1)], caption=[["a face", "a smile"]])
+    crop_folder(address, tmp_path / "crops", cache=tmp_path / "cache", workers=0)
+    (record,) = (tmp_path / "crops").glob("*-0.json")
+    assert SampleRecord.from_bytes(record.read_bytes()).captions == ("a face", "a smile")
 
 
 def test_bytes_are_those_that_were_stored_and_decoded_by_us_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -159,7 +159,7 @@ def test_a_pyramid_that_is_no_safetensors_is_refused():
 
 
 def test_a_record_is_the_same_bytes_for_the_same_values():
-    record = SampleRecord(source="ä.jpg", source_sha256="00", caption="ein Gesicht")
+    record = SampleRecord(source="ä.jpg", source_sha256="00", captions=("ein Gesicht",))
     assert SampleRecord.from_bytes(record.to_bytes()) == record
     assert sorted(json.loads(record.to_bytes())) == [
         "box", "caption", "consent", "landmarks", "licence", "score", "source", "source_sha256", "split",

@@ -5,6 +5,7 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from dinogen.data.schema import CROP_SIZE, DEFAULT_SPLIT
 from dinogen.data.store import MAX_BAD_FRACTION, Batch, SampleStore
 from dinogen.errors import DinogenError, UsageError
 
-__all__ = ["Batch", "LoaderState", "ShardLoader", "load_crops", "load_pyramids"]
+__all__ = ["Batch", "LoaderState", "ShardLoader", "load_captions", "load_crops", "load_pyramids"]
 
 WINDOW_SHARDS = 64  # 64,000 samples of usual shards are shuffled together
 BATCHES_AHEAD = 4
@@ -31,7 +32,7 @@ class ShardLoader:
 
     Args:
         data: folder of shards with its manifest, or its address (s3://…, hf://…, https://…).
-        seed: decides the order, together with the epoch.
+        seed: decides the order, together with the epoch, and which of a sample's captions is drawn.
         rank: number of this process.
         world_size: number of processes.
         split: the split to read.
@@ -64,6 +65,7 @@ class ShardLoader:
         self.state = state
         self._rank, self._world_size = rank, world_size
         self._workers = workers
+        self._seed = seed
         self._store = SampleStore(self.data, manifest, split, verify, 2 * window_shards, max_bad_fraction)
         self._order = SampleOrder(self._store.counts, seed, window_shards)
 
@@ -104,8 +106,10 @@ class ShardLoader:
         share = batch_size // self._world_size
         part = slice(self._rank * share, (self._rank + 1) * share)
         images = None if images_of is None else images_of // self._world_size
-        read = partial(self._store.read, image_resolution=image_resolution, stage=stage, images_of=images)
-        places = (batch[part] for batch in self._order.batches(self.state, batch_size))
+        read = partial(
+            self._store.read, image_resolution=image_resolution, stage=stage, images_of=images, seed=self._seed
+        )
+        places = (batch[part] for batch in self._places(batch_size))
         # With nothing to decode, a process takes longer to hand a batch over than a thread to read it.
         processes = 0 if image_resolution is None else self._workers
         batches = read_ahead(read, places, processes, pin_memory=torch.cuda.is_available())
@@ -115,6 +119,14 @@ class ShardLoader:
             for batch in batches:
                 self.state = self.state.after(batch_size, len(self))
                 yield batch
+
+    def _places(self, batch_size: int) -> Iterator[np.ndarray]:
+        """Global batches from `state` on: shard number, row and epoch of each sample, int64 `[batch_size, 3]`."""
+        state = self.state
+        for batch in self._order.batches(state, batch_size):
+            epochs = state.epoch + (state.position + np.arange(batch_size)) // len(self)
+            yield np.column_stack([batch, epochs])
+            state = state.after(batch_size, len(self))
 
     def _check_batch_size(self, batch_size: int) -> None:
         ranks = self._world_size
@@ -157,6 +169,24 @@ def load_crops(
     return images
 
 
+def load_captions(
+    data: Path | str, count: int, *, split: str = DEFAULT_SPLIT, seed: int = 0, verify: Verify = "sha256"
+) -> list[str | None]:
+    """Captions of random samples of a split, each sample at most once and with one caption, drawn from its own.
+
+    Args:
+        data: folder of shards with its manifest, or its address.
+        count: how many; fewer come back where the split has fewer.
+
+    Returns:
+        `count` captions, None for a sample without one.
+
+    Raises:
+        DinogenError: no manifest, no samples of this split, or too much damage.
+    """
+    return read_some(data, count, None, None, split, seed, verify).captions
+
+
 def load_pyramids(
     data: Path | str, count: int, stage: int, *, split: str = DEFAULT_SPLIT, seed: int = 0, verify: Verify = "sha256"
 ) -> dict[str, Tensor]:
@@ -186,4 +216,4 @@ def read_some(
     store = SampleStore(folder, folder.manifest(), split, verify)
     check_resolution(resolution, store.crop_size)
     order = SampleOrder(store.counts, seed, WINDOW_SHARDS)
-    return store.read(next(order.batches(LoaderState(), min(count, len(order)))), resolution, stage)
+    return store.read(next(order.batches(LoaderState(), min(count, len(order)))), resolution, stage, seed=seed)

@@ -29,6 +29,7 @@ class ShardRecord:
         samples: number of samples.
         split: of all its samples; no shard mixes splits.
         input_sha256: of the crops, records and spec that it was made from, in hex.
+        captioned: number of samples with a caption; None in shards of earlier versions, which did not count.
     """
 
     name: str
@@ -37,6 +38,11 @@ class ShardRecord:
     samples: int
     split: str
     input_sha256: str
+    captioned: int | None = None
+
+    def to_dict(self) -> dict:
+        """For files; what was not counted is left out."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,11 @@ class Manifest:
             counts[shard.split] += shard.samples
         return dict(counts)
 
+    def captioned(self, split: str | None = None) -> int | None:
+        """Number of samples with a caption, of one split or of all; None if a shard's were not counted."""
+        counts = [shard.captioned for shard in self.shards if split in (None, shard.split)]
+        return None if None in counts else sum(filter(None, counts))
+
     def shards_of(self, split: str = DEFAULT_SPLIT) -> tuple[ShardRecord, ...]:
         """The shards of one split.
 
@@ -85,7 +96,7 @@ class Manifest:
             "samples": self.samples,
             "bytes": sum(shard.bytes for shard in self.shards),
             "splits": self.splits,
-            "shards": [asdict(shard) for shard in self.shards],
+            "shards": [shard.to_dict() for shard in self.shards],
             # Not for 256: manifests from before there were other sizes keep their bytes.
             **({"crop_size": self.crop_size} if self.crop_size != CROP_SIZE else {}),
         }
@@ -117,6 +128,7 @@ def parse_manifest(payload: bytes, where: object) -> Manifest:
         specs = StagedSpec.from_dict(values["stages"])
         shards = tuple(ShardRecord(**shard) for shard in values["shards"])
         manifest = Manifest(specs, shards, values.get("crop_size", CROP_SIZE))
+        manifest.captioned()
         promised = values["fingerprint"], values["samples"], values["splits"]
         found = specs.fingerprint, manifest.samples, manifest.splits
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, DinogenError) as error:

@@ -5,6 +5,7 @@ KEY.json                  where it comes from and what may be done with it: a `S
 KEY.pyramid.safetensors   fp16, the tensors of `StagedSpec.stored_shapes()`
 """
 
+import hashlib
 import json
 import re
 from dataclasses import dataclass, fields
@@ -35,7 +36,7 @@ class SampleRecord:
         box: of the face, in pixels of the upright source: left, top, right, bottom.
         landmarks: five points (x, y) in pixels of the upright source, image-left eye first.
         score: the detector's, 0 to 1.
-        caption: what the picture shows, or None.
+        captions: what the picture shows, in one way or several; none is empty.
         licence: of the source, as it was given.
         consent: of the person, as it was given.
         split: `train`, `val` or another name; a loader reads one split.
@@ -49,7 +50,7 @@ class SampleRecord:
     box: list[float] | None = None
     landmarks: list[list[float]] | None = None
     score: float | None = None
-    caption: str | None = None
+    captions: tuple[str, ...] = ()
     licence: Any = None
     consent: Any = None
     split: str = DEFAULT_SPLIT
@@ -58,8 +59,10 @@ class SampleRecord:
 
     def to_bytes(self) -> bytes:
         """KEY.json, the same bytes for the same record; only what was fetched has an address, only what is mirrored
-        says so."""
-        values = dict(vars(self))
+        says so. `caption` is the first one; where there are several, `captions` are all."""
+        values = dict(vars(self)) | {"caption": self.captions[0] if self.captions else None}
+        if len(self.captions) < 2:
+            del values["captions"]
         for name in ("address", "mirrored"):
             if not values[name]:
                 del values[name]
@@ -70,7 +73,7 @@ class SampleRecord:
         """Read KEY.json, or a crop's own JSON, whose further keys are left out.
 
         Raises:
-            DinogenError: not a JSON object, no source, or a caption or split that is not a text.
+            DinogenError: not a JSON object, no source, or captions or a split that are not texts.
         """
         try:
             values = json.loads(payload)
@@ -78,11 +81,37 @@ class SampleRecord:
             raise DinogenError(f"is not JSON ({error})") from error
         if not isinstance(values, dict):
             raise DinogenError("is not a JSON object")
-        known = {field.name: values[field.name] for field in fields(cls) if values.get(field.name) is not None}
+        known: dict[str, Any] = {
+            field.name: values[field.name] for field in fields(cls) if values.get(field.name) is not None
+        }
         for name in ("source", "source_sha256"):
             if name not in known:
                 raise DinogenError(f"has no '{name}'")
-        for name in ("source", "source_sha256", "caption", "split", "address"):
+        for name in ("source", "source_sha256", "split", "address"):
             if name in known and not isinstance(known[name], str):
                 raise DinogenError(f"'{name}' is not a text")
+        known["captions"] = _captions_in(values)
         return cls(**known)
+
+    def draw_caption(self, seed: int, epoch: int, key: str) -> str | None:
+        """One of the captions, None where there are none: a pure function of the three, each as likely as the others.
+
+        Args:
+            seed: of the run.
+            epoch: how often every sample has been handed out before.
+            key: of the sample.
+        """
+        if not self.captions:
+            return None
+        digest = hashlib.blake2b(f"{seed} {epoch} {key}".encode(), digest_size=8).digest()
+        return self.captions[int.from_bytes(digest, "little") % len(self.captions)]
+
+
+def _captions_in(values: dict[str, Any]) -> tuple[str, ...]:
+    """The captions of a record, in `captions`, or the one of older records, in `caption`."""
+    captions, caption = values.get("captions"), values.get("caption")
+    if captions is None:
+        captions = [] if caption is None else [caption]
+    if not isinstance(captions, list) or not all(isinstance(text, str) for text in captions):
+        raise DinogenError("'caption' is not a text, or 'captions' not a list of texts")
+    return tuple(filter(None, captions))

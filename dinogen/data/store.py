@@ -33,7 +33,7 @@ class Batch:
         pyramid: fp16 tensors `[N, …]` of a stage's `PyramidSpec.stored_shapes()`, or None where not asked for.
         images: uint8 `[n, 3, R, R]`, RGB, of n of the samples, as `spread_evenly` numbers them, or None where not asked
             for.
-        captions: N captions, None where a sample has none.
+        captions: N captions, None where a sample has none; one of several, drawn.
     """
 
     keys: list[str]
@@ -113,15 +113,22 @@ class SampleStore:
         return int(self._bad.sum())
 
     def read(
-        self, places: np.ndarray, image_resolution: int | None, stage: int | None, images_of: int | None = None
+        self,
+        places: np.ndarray,
+        image_resolution: int | None,
+        stage: int | None,
+        images_of: int | None = None,
+        seed: int = 0,
     ) -> Batch:
         """Read samples.
 
         Args:
-            places: int `[N, 2]`: shard number and row.
+            places: int `[N, 3]`: shard number, row, and epoch, which decides with the seed and the sample's key which
+                of its captions is drawn. In `[N, 2]` the epoch is 0.
             image_resolution: side R of the images, a divisor of `crop_size`; None leaves them undecoded.
             stage: resolution of the stage whose pyramids to read; None reads none.
             images_of: n, how many of the samples' images to decode; None decodes all.
+            seed: see `places`.
 
         Raises:
             DinogenError: too much is damaged; names what was met last.
@@ -134,16 +141,18 @@ class SampleStore:
             decoded = dict(zip(decoded, images))
         found = [
             self._read_good(number, row, stage, None if rows is None else rows[i], decoded.get(i))
-            for i, (number, row) in enumerate(places.tolist())
+            for i, (number, row) in enumerate(places[:, :2].tolist())
         ]
-        keys, captions = [key for key, _ in found], [caption for _, caption in found]
+        epochs = places[:, 2].tolist() if places.shape[1] > 2 else [0] * count
+        keys = [key for key, _ in found]
+        captions = [record.draw_caption(seed, epoch, key) for (key, record), epoch in zip(found, epochs)]
         pyramid = None if rows is None or stage is None else self.layout.split_stage(rows, stage)
         return Batch(keys, pyramid, images, captions)
 
     def _read_good(
         self, number: int, row: int, stage: int | None, pyramid: Tensor | None, image: Tensor | None
-    ) -> tuple[str, str | None]:
-        """Read a sample, or else one that stands in for it, into its rows of the batch; its key and caption."""
+    ) -> tuple[str, SampleRecord]:
+        """Read a sample, or else one that stands in for it, into its rows of the batch; its key and record."""
         for candidate, its_row in self._from(number, row):
             try:
                 shard = self.shard(candidate)
@@ -158,7 +167,7 @@ class SampleStore:
 
     def _read_one(
         self, shard: Shard, row: int, stage: int | None, pyramid: Tensor | None, image: Tensor | None
-    ) -> tuple[str, str | None]:
+    ) -> tuple[str, SampleRecord]:
         key = shard.keys[row]
         try:
             record = SampleRecord.from_bytes(shard.read(row, "record"))
@@ -169,7 +178,7 @@ class SampleStore:
                 image.copy_(pixels.flip(-1) if record.mirrored else pixels)
         except DinogenError as error:
             raise DinogenError(f"{shard.path}: sample {key} {error}") from error
-        return key, record.caption
+        return key, record
 
     def _from(self, number: int, row: int) -> Iterator[tuple[int, int]]:
         """The place itself, then those that stand in for it, without what is in quarantine.
