@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from PIL import Image
 
 from dinogen.errors import DinogenError, UsageError
 from launch.synth import main
+from shards.captions import read_captions
 from shards.synth import Series, encode_portrait, synth_folder
-from shards.synth.captions import COLUMNS, PUPILS, TRAITS, caption_of
+from shards.synth.captions import CAPTIONS, COLUMNS, PUPILS, TRAITS, caption_of
 from shards.synth.person import Person, sample_person
+from shards.synth.phrases import paraphrases_of
 
 FACES = 40
 
@@ -110,6 +113,68 @@ def test_captions_say_what_the_traits_say():
 def test_captions_are_plain_sentences():
     assert all("{" not in text and "  " not in text and "none" not in text for text in map(caption_of, people(300)))
     assert len(set(map(caption_of, people(300)))) > 290
+
+
+@cache
+def told(count: int) -> list[tuple[Person, list[str]]]:
+    """People and their paraphrases."""
+    return [(person, paraphrases_of(f"{index:06d}.jpg", person)) for index, person in enumerate(people(count))]
+
+
+NEGATED = r"(no|not wear|not wearing|without)"
+
+
+@pytest.mark.parametrize(
+    "words, true",
+    [
+        (r"bespectacled|(and|with|wears|is wearing|in|,)( round| square| thin)? (glasses|spectacles)",
+         lambda person: person.glasses != "none"),
+        (rf"{NEGATED} (glasses|spectacles)", lambda person: person.glasses == "none"),
+        (r"(?<!without )\ba (full )?beard|bearded", lambda person: person.beard == "full beard"),
+        (r"clean-shaven|beardless|no beard|without a beard", lambda person: person.beard == "none"),
+        (r"dark(-haired| hair)", lambda person: person.hair_colour in ("black", "dark brown")),
+        (r"(light|fair)(-haired| hair)", lambda person: person.hair_colour in ("blond", "white")),
+        (r"bald|no hair", lambda person: person.hair == "bald"),
+        (r"dark(-skinned| skin)", lambda person: person.skin in ("brown", "dark")),
+        (r"(light|fair)(-skinned| skin)", lambda person: person.skin in ("pale", "light")),
+        (r"old\b|elderly|older", lambda person: person.age == "old"),
+        (r"smil", lambda person: person.mouth == "smiling"),
+    ],
+)  # fmt: skip
+def test_paraphrases_say_only_what_is_true(words: str, true: Callable[[Person], bool]):
+    said = [(true(person), text) for person, texts in told(400) for text in texts if re.search(rf"\b({words})", text)]
+    assert len(said) > 30 and all(truth for truth, _ in said), [text for truth, text in said if not truth]
+
+
+def test_paraphrases_put_the_same_in_several_words():
+    texts = [text for _, some in told(400) for text in some]
+    for words in ("glasses", "spectacles", "bespectacled", "a beard", "bearded", "clean-shaven", "without a beard",
+                  "no beard", "light-skinned", "light skin", "fair skin", "dark-haired", "dark hair"):  # fmt: skip
+        assert sum(words in text for text in texts) >= 5, words
+    assert len(set(texts)) > 0.7 * len(texts)
+    assert all(re.fullmatch(r"[a-z-]+(,? [a-z-]+)+", text) for text in texts)
+
+
+def test_some_wordings_are_left_for_prompts():
+    texts = [text for _, some in told(400) for text in some]
+    for words in ("someone", "eyewear", "specs", "clean-shaven person", "complexion", "facial hair"):
+        assert not any(re.search(rf"\b{words}\b", text) for text in texts)
+
+
+def test_paraphrases_depend_on_the_file_and_the_traits_alone():
+    person = people(1)[0]
+    expected = [
+        "the face of a young woman with pale skin, dark hair and thin glasses, looking serious",
+        "the woman has fair skin and black hair and is wearing thin spectacles",
+        "a young bespectacled light-skinned woman",
+        "a picture of a woman with pale skin",
+    ]
+    assert paraphrases_of("000000.jpg", person) == expected != paraphrases_of("000001.jpg", person)
+
+
+def test_packing_takes_all_captions_of_a_portrait(folder: Path, rows: list[dict[str, str]]):
+    captions = read_captions(folder / "captions.csv")
+    assert captions["000003.jpg"] == tuple(rows[3][name] for name in CAPTIONS) and len(CAPTIONS) == 5
 
 
 def test_every_trait_takes_several_values():

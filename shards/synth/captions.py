@@ -9,11 +9,13 @@ from typing import get_type_hints
 from dinogen.files import write_bytes
 from shards.synth.draw import find_pupils
 from shards.synth.person import Person
+from shards.synth.phrases import listed, paraphrases_of, with_article
 
 TRAITS = tuple(name for name, kind in get_type_hints(Person).items() if kind is str)
 NUMBERS = ("yaw", "pitch", "roll")
 PUPILS = ("pupil_left_x", "pupil_left_y", "pupil_right_x", "pupil_right_y")
-COLUMNS: tuple[str, ...] = ("file", "caption", *TRAITS, *NUMBERS, *PUPILS)
+CAPTIONS = ("caption", *(f"caption_{number}" for number in range(2, 6)))  # the first a full sentence, then paraphrases
+COLUMNS: tuple[str, ...] = ("file", *CAPTIONS, *TRAITS, *NUMBERS, *PUPILS)
 
 HAIR = {
     "bald": "a bald head",
@@ -36,14 +38,6 @@ PLACES = {
 }
 
 
-def _with_article(words: str) -> str:
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
-
-
-def _listed(things: list[str]) -> str:
-    return things[0] if len(things) == 1 else ", ".join(things[:-1]) + " and " + things[-1]
-
-
 def caption_of(person: Person) -> str:
     """One sentence without a full stop, such as "a man with short black hair, a beard and glasses, smiling, …"."""
     who = person.person if person.age in ("child", "middle-aged") else f"{person.age} {person.person}"
@@ -53,15 +47,16 @@ def caption_of(person: Person) -> str:
     parts += [BEARDS[person.beard]] if person.beard != "none" else []
     parts += [f"{person.glasses} glasses"] if person.glasses != "none" else []
     stripes = "striped " if person.pattern == "striped" else ""
-    dress = f"in {_with_article(f'{stripes}{person.clothes_colour} {person.clothes}')}"
+    dress = f"in {with_article(f'{stripes}{person.clothes_colour} {person.clothes}')}"
     place = PLACES[person.background].format(person.background_colour)
-    return f"{_with_article(who)} with {_listed(parts)}, {MOODS[person.mouth]}, {dress}, {place}"
+    return f"{with_article(who)} with {listed(parts)}, {MOODS[person.mouth]}, {dress}, {place}"
 
 
 def row_of(file: str, person: Person) -> dict[str, str]:
     """The row of captions.csv for one portrait. Pupils are in pixels of the picture, the image's left eye first."""
     traits = asdict(person)
-    row = {"file": file, "caption": caption_of(person)} | {name: traits[name] for name in TRAITS}
+    captions = dict(zip(CAPTIONS, [caption_of(person), *paraphrases_of(file, person)]))
+    row = {"file": file} | captions | {name: traits[name] for name in TRAITS}
     row |= {name: f"{traits[name]:.1f}" for name in NUMBERS}
     pupils = [value for pupil in find_pupils(person) for value in pupil]
     return row | {name: f"{value:.2f}" for name, value in zip(PUPILS, pupils)}
