@@ -41,7 +41,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     )  # fmt: skip
     assert built.returncode == 0, built.stdout + built.stderr
     home = (tmp_path / "index.html").read_text()
-    assert 'href="results/"' in home and 'src="samples64.png"' in home  # the README's links, as they are in the site
+    assert 'href="results/"' in home and 'src="samples256.jpg"' in home  # the README's links, as they are in the site
     assert "PyramidSpec" in (tmp_path / "reference/pyramids/index.html").read_text()
 
 
