@@ -103,7 +103,7 @@ def local_part(parameter: Tensor) -> Tensor:
 def schedule(forecast: Forecast) -> list[str]:
     """A row for each stage, and one for all."""
     head = ("stage", "kimg", "loss", "batch gen/real", "GFLOP an image", "real img/s", "memory a process", "time left")
-    rows = [head]
+    rows: list[tuple[str, ...]] = [head]
     for stage in forecast.stages:
         taken = forecast.measured.get(stage)
         rows.append(

@@ -136,7 +136,7 @@ def measure_stage(trainer: "Trainer", stage: StagePlan, steps: int | None = None
     seconds, peak = gather_rows(mine).amax(dim=0).tolist()
     batch_sizes = batch_sizes_at(stage.start, stage.resolution, trainer.config)
     drawn = batch_sizes[0] / trainer.world_size * trainer.config.batches.accumulation
-    flop = {part: of / drawn for part, of in step_flop(trainer, stage).items()}
+    flop: dict[str, float] = {part: of / drawn for part, of in step_flop(trainer, stage).items()}
     return Measurement(stage.resolution, *batch_sizes, seconds, count, images / count, int(peak), flop)
 
 
