@@ -188,6 +188,29 @@ class SlicesConfig:
 
 
 @dataclass
+class WordsConfig:
+    """Captions that steer the generator: it is drawn with words, and the objective compares images with their captions.
+
+    Args:
+        encoder: the frozen text encoder: a hub id, a folder, or `embedded`, which needs no download and knows no
+            meanings.
+        drop: share of the captions that are replaced by none, so that the generator also draws without words.
+        attention: features look at the caption's tokens, where the encoder has some.
+    """
+
+    encoder: str = "embedded"
+    drop: float = 0.1
+    attention: bool = True
+
+    def check(self) -> None:
+        """Refuse impossible values. (A parser hides errors in the creation of what may be absent.)"""
+        if not 0 <= self.drop < 1:
+            raise UsageError(f"words.drop {self.drop} must lie between 0 and 1, such as 0.1")
+        if not self.encoder:
+            raise UsageError("words.encoder is empty; take 'embedded', a hub id or a saved model's folder")
+
+
+@dataclass
 class ScheduleConfig:
     """How long training takes and how the generator grows. 1 kimg is a thousand real images seen by all ranks.
 
@@ -329,6 +352,7 @@ class RunConfig:
         frechet: a Fréchet loss beside the objective; off when absent.
         heads: discriminator heads beside the objective; off when absent.
         slices: sliced transport of fine detail beside the objective; off when absent.
+        words: captions that steer the generator; off when absent.
         schedule: how long, and how it grows.
         optimizer: Adam and the average.
         batches: images a step.
@@ -349,6 +373,7 @@ class RunConfig:
     frechet: FrechetConfig | None = None
     heads: HeadsConfig | None = None
     slices: SlicesConfig | None = None
+    words: WordsConfig | None = None
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     batches: BatchesConfig = field(default_factory=BatchesConfig)
@@ -356,9 +381,11 @@ class RunConfig:
     machine: MachineConfig = field(default_factory=MachineConfig)
 
     def __post_init__(self) -> None:
-        for block in (self.warmup, self.frechet, self.heads, self.slices):
+        for block in (self.warmup, self.frechet, self.heads, self.slices, self.words):
             if block is not None:
                 block.check()
+        if self.words is not None and self.objective.name != "sinkhorn":
+            raise UsageError(f"objective.name {self.objective.name} knows no words; take sinkhorn, or drop words")
         start, end = self.schedule.start_resolution, self.generator.img_resolution
         if start & (start - 1) or not 4 <= start <= end:
             raise UsageError(

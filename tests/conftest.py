@@ -24,3 +24,12 @@ def shards32(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_crops(folder / "crops", 48)
     pack_folder(folder / "crops", folder / "shards", PackOptions(teacher="tiny", shard_size=20))
     return folder / "shards"
+
+
+@pytest.fixture(scope="session")
+def captioned32(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 drawn crops with captions, packed for the tiny teacher in all stages."""
+    folder = tmp_path_factory.mktemp("captioned32")
+    make_crops(folder / "crops", 24, captioned=True)
+    pack_folder(folder / "crops", folder / "shards", PackOptions(teacher="tiny", shard_size=20))
+    return folder / "shards"

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -136,10 +136,10 @@ def cpu_has_bf16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def build_generator(config: RunConfig, device: torch.device) -> tuple[Generator, Adam]:
-    """The generator as the seed starts it, and its optimiser."""
+def build_generator(config: RunConfig, device: torch.device, sizes: Mapping[str, int]) -> tuple[Generator, Adam]:
+    """The generator as the seed starts it, and its optimiser; `sizes` are those of the words that it takes."""
     torch.manual_seed(config.seed)
-    network = Generator(**vars(config.generator))
+    network = Generator(**vars(config.generator), **sizes)
     network.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     fused = device.type == "cuda" or None
     return network, Adam(network.parameters(), lr=config.optimizer.learning_rate, betas=BETAS, fused=fused)

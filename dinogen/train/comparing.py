@@ -8,11 +8,13 @@ from dinogen.codes import Coder
 from dinogen.config import RunConfig
 from dinogen.data.store import Batch
 from dinogen.images import to_float
+from dinogen.networks.words import Words
 from dinogen.objectives import ObjectiveResult, Seen, Surroundings, make_loss
 from dinogen.pyramid import Pyramid, complete
 from dinogen.schedule import Stage, batch_sizes_at
 from dinogen.teachers import Teacher
 from dinogen.train.health import StepChecks
+from dinogen.train.wording import Wording
 
 CODE_RESOLUTION = 64  # pixels: of the images whose pyramids codes are made of
 CODE_NOISE = 0.1
@@ -27,6 +29,7 @@ class Comparer:
         G: the generator as accelerate prepared it.
         teacher: the frozen teacher; every rank must make the same calls.
         latent_rng: draws the latents; the same on all ranks.
+        wording: draws the captions; None in a run without text.
 
     Attributes:
         coder: makes the latents of the warm-up.
@@ -34,10 +37,16 @@ class Comparer:
     """
 
     def __init__(
-        self, config: RunConfig, accelerator: Accelerator, G: nn.Module, teacher: Teacher, latent_rng: torch.Generator
+        self,
+        config: RunConfig,
+        accelerator: Accelerator,
+        G: nn.Module,
+        teacher: Teacher,
+        latent_rng: torch.Generator,
+        wording: Wording | None = None,
     ):
         self.config, self.accelerator, self.G, self.teacher = config, accelerator, G, teacher
-        self.latent_rng = latent_rng
+        self.latent_rng, self.wording = latent_rng, wording
         self.code_stage = teacher.specs.nearest_resolution(CODE_RESOLUTION)
         self.coder = Coder(teacher.specs[self.code_stage], config.generator.z_dim)
         self.loss = make_loss(config, Surroundings(teacher.specs, self.see, accelerator.device, config.seed))
@@ -53,9 +62,13 @@ class Comparer:
         """
         batch_size, _ = batch_sizes_at(cur_nimg, stage.resolution, self.config)
         z = self.latents(batch_size)
+        words, captions = None, None
         if cur_nimg < self.config.warmup_nimg:
             z = self.coded(batch, z)
-        images = self.draw(z, stage)
+            words = None if self.wording is None else self.wording.of_reals(batch.captions)
+        elif self.wording is not None:
+            words, captions = self.wording.of_step(batch.captions, batch_size)
+        images = self.draw(z, stage, words)
         checks.look("the generated images", [images])
         images.register_hook(lambda gradient: checks.look("the gradient at the images", [gradient]))
         generated, real = {}, {}
@@ -68,7 +81,7 @@ class Comparer:
         if self.loss.wants_images(cur_nimg, stage.resolution):
             assert batch.images is not None, "the loader decodes them for such a loss"
             real_images = to_float(batch.images.to(self.accelerator.device, non_blocking=True))
-        result = self.loss(Seen(generated, real, images, real_images, cur_nimg))
+        result = self.loss(Seen(generated, real, images, real_images, cur_nimg, captions))
         for quantity, value in result.checks.items():
             checks.look(quantity, [value])
         checks.look("the loss", [result.loss])
@@ -78,11 +91,11 @@ class Comparer:
         """The resolution of the pyramids to read: the stage's own, or the one that codes are made of."""
         return resolution if self.loss.compares_pyramids(cur_nimg, resolution) else self.code_stage
 
-    def draw(self, z: Tensor, stage: Stage) -> Tensor:
-        """Images from latents, in float32 whatever the mixed precision."""
+    def draw(self, z: Tensor, stage: Stage, words: Words | None = None) -> Tensor:
+        """Images from latents and their words, in float32 whatever the mixed precision."""
         # A tensor, because a compiled network would be compiled again for each new number.
         alpha = torch.full((), stage.alpha, device=self.accelerator.device)
-        return self.G(z, stage.resolution, alpha).float()
+        return self.G(z, stage.resolution, alpha, words=words).float()
 
     def latents(self, batch_size: int) -> Tensor:
         """This rank's share of the whole batch's latents, `[batch_size / ranks, z_dim]`."""

@@ -14,7 +14,7 @@ from dinogen.distributed import gather_rows, rank, world_size
 from dinogen.evaluate.detector import Detector
 from dinogen.evaluate.judge import ImageSet, Judges, figures, images_a_set, reduce_to
 from dinogen.images import to_float, to_uint8
-from dinogen.networks import Generator
+from dinogen.networks import Generator, Words
 from dinogen.pyramid import Pyramid
 from dinogen.sample import BATCH_SIZE, latents
 from dinogen.schedule import Stage
@@ -32,15 +32,22 @@ class RunJudge:
         resolution: of the finished images.
         look: the teacher, in the precision of training; a collective where it is sharded.
         device: where all of it computes.
+        shown: gives the words of some samples, the first one's number and their count; None in a run without text.
 
     Raises:
         DinogenError: too few crops.
     """
 
     def __init__(
-        self, data: Path, count: int, resolution: int, look: Callable[[Tensor], Pyramid], device: torch.device
+        self,
+        data: Path,
+        count: int,
+        resolution: int,
+        look: Callable[[Tensor], Pyramid],
+        device: torch.device,
+        shown: Callable[[int, int], Words] | None = None,
     ):
-        self.look = look
+        self.look, self.shown = look, shown
         self.device = device
         self.judges = Judges(Detector(device))
         # Checking whole shards would take minutes on big data; the loader does check what it reads.
@@ -64,10 +71,13 @@ class RunJudge:
     @torch.no_grad()
     def draw(self, generator: Generator, stage: Stage) -> Tensor:
         """This rank's samples, uint8 `[share, 3, R, R]`."""
-        z = latents(SEED, rank() * self.share, self.share, generator.z_dim)
-        w = generator.style(z)
-        drawn = [generator.draw(some, stage.resolution, stage.alpha) for some in w.split(BATCH_SIZE)]
-        return torch.cat([to_uint8(images) for images in drawn])
+        start, drawn = rank() * self.share, []
+        for first in range(start, start + self.share, BATCH_SIZE):
+            count = min(BATCH_SIZE, start + self.share - first)
+            words = None if self.shown is None else self.shown(first, count)
+            z = latents(SEED, first, count, generator.z_dim)
+            drawn.append(to_uint8(generator(z, stage.resolution, stage.alpha, words=words)))
+        return torch.cat(drawn)
 
     def reals_at(self, resolution: int) -> tuple[ImageSet, ImageSet]:
         """The reference, and as many other reals; looked at once for each resolution."""
@@ -114,8 +124,14 @@ def scalars_of(report: Mapping[str, Any]) -> dict[str, float]:
     return scalars
 
 
-def make_judge(config: RunConfig, look: Callable[[Tensor], Pyramid], device: torch.device) -> RunJudge | None:
+def make_judge(
+    config: RunConfig,
+    look: Callable[[Tensor], Pyramid],
+    device: torch.device,
+    shown: Callable[[int, int], Words] | None = None,
+) -> RunJudge | None:
     """The judge that `saving.evaluate_kimg` asks for."""
     if config.saving.evaluate_kimg is None:
         return None
-    return RunJudge(Path(config.data), config.saving.evaluate_count, config.generator.img_resolution, look, device)
+    count, resolution = config.saving.evaluate_count, config.generator.img_resolution
+    return RunJudge(Path(config.data), count, resolution, look, device, shown)

@@ -11,7 +11,7 @@ from dinogen.config import RunConfig
 from dinogen.data.loader import load_crops
 from dinogen.evaluate.metrics import mean_pairwise_distance
 from dinogen.images import image_grid, to_float, to_uint8, viewing_scale
-from dinogen.networks import Generator
+from dinogen.networks import Generator, Words
 from dinogen.pictures import last_layer, pyramid_picture
 from dinogen.pyramid import Pyramid, StagedSpec, resize
 from dinogen.schedule import Stage
@@ -32,14 +32,23 @@ class Preview:
         look: the teacher, in the precision of training.
         specs: of what it sees.
         device: where the generator is.
+        shown: gives the words of some pictures, the first one's number and their count; None in a run without text.
     """
 
-    def __init__(self, config: RunConfig, look: Callable[[Tensor], Pyramid], specs: StagedSpec, device: torch.device):
+    def __init__(
+        self,
+        config: RunConfig,
+        look: Callable[[Tensor], Pyramid],
+        specs: StagedSpec,
+        device: torch.device,
+        shown: Callable[[int, int], Words] | None = None,
+    ):
         self.look, self.specs, self.device = look, specs, device
         # Checking whole shards for a preview would take minutes on big data; the loader does check what it reads.
         self.crops = load_crops(Path(config.data), GRID_COUNT, verify="size")
         rng = torch.Generator().manual_seed(config.seed + 1)
         self.z = torch.randn(GRID_COUNT, config.generator.z_dim, generator=rng).to(device)
+        self.words = None if shown is None else shown(0, GRID_COUNT)
 
     @torch.no_grad()
     def draw(self, network: Generator, stage: Stage) -> tuple[dict[str, Image.Image], float]:
@@ -49,7 +58,11 @@ class Preview:
             Pictures with captions, by names that sort them; and the mean distance in pixels between two samples, over
             that between two real images.
         """
-        samples = torch.cat([network(z, stage.resolution, stage.alpha) for z in self.z.split(16)])
+        drawn = []
+        for some in torch.arange(GRID_COUNT, device=self.device).split(16):
+            words = None if self.words is None else self.words[some]
+            drawn.append(network(self.z[some], stage.resolution, stage.alpha, words=words))
+        samples = torch.cat(drawn)
         real = resize(to_float(self.crops.to(self.device)), stage.resolution)
         count = min(PYRAMID_COUNT, len(real))
         shown = torch.cat([real[:count], samples[:count]])
@@ -66,11 +79,14 @@ class Preview:
         return pictures, float(ours / theirs)
 
     def walks(self, network: Generator, stage: Stage) -> Tensor:
-        """Rows of straight walks between styles, `[rows · frames, 3, R, R]`."""
-        start, end = (network.mapping(z) for z in self.z[: 2 * STRIP_ROWS].chunk(2))
+        """Rows of straight walks between styles, with the same words, `[rows · frames, 3, R, R]`."""
+        words = None if self.words is None else self.words[:STRIP_ROWS]
+        start, end = (network.style(z, words=words) for z in self.z[: 2 * STRIP_ROWS].chunk(2))
         steps = torch.linspace(0, 1, STRIP_FRAMES, device=start.device)[None, :, None]
         w = start[:, None].lerp(end[:, None], steps).flatten(0, 1)
-        return network.synthesis(w, stage.resolution, stage.alpha)
+        if words is not None:
+            words = words[torch.arange(STRIP_ROWS, device=w.device).repeat_interleave(STRIP_FRAMES)]
+        return network.draw(w, stage.resolution, stage.alpha, words)
 
 
 def captioned(picture: Image.Image, text: str) -> Image.Image:

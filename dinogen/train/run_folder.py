@@ -123,6 +123,24 @@ class RunFolder:
                     "give the old value, or another --output to start anew"
                 )
 
+    def check_same_words(self, config: RunConfig) -> None:
+        """Refuse to resume with text a run that was started without, and the other way.
+
+        Raises:
+            DinogenError: says which, and what to do.
+        """
+        if not self.config.exists():
+            return
+        before, now = yaml.safe_load(self.config.read_text()).get("words"), config.words
+        if bool(before) != (now is not None):
+            remedy = f"another --output with --init_from {self.root}" if now else "the old words again"
+            raise DinogenError(f"{self.root} was started {'without' if now else 'with'} words; give {remedy}")
+        if now is not None and before["attention"] != now.attention:
+            raise DinogenError(
+                f"{self.root} was started with words.attention {str(before['attention']).lower()}; give the old value, "
+                "or another --output to start anew"
+            )
+
     def check_same_teacher(self, data: str, packed: StagedSpec) -> None:
         """Refuse to resume with shards that another teacher packed than those that the run was started with.
 

@@ -16,7 +16,7 @@ from dinogen.distributed import from_first_rank
 from dinogen.errors import DinogenError
 from dinogen.files import atomic_folder
 from dinogen.kept import Kept, KeptAdam, KeptModule
-from dinogen.networks import Generator
+from dinogen.networks import Generator, Words
 from dinogen.schedule import (
     Stage,
     all_batch_sizes,
@@ -41,6 +41,7 @@ from dinogen.train.start import fit_coder, start_from_snapshot
 from dinogen.train.stopping import SIGNAL_CAME, StopRequest, describe_end
 from dinogen.train.trackers import check_trackers
 from dinogen.train.watchdog import Watchdog
+from dinogen.train.wording import make_wording
 
 CLIP_GRAD_NORM = 10.0  # largest norm of the gradient: an outlier's step is as long as this one's
 
@@ -67,18 +68,21 @@ class Trainer:
         self.folder = RunFolder(Path(config.output))
         from_first_rank(self.folder.check_free, self.device)
         self.folder.check_same_generator(config)
+        self.folder.check_same_words(config)
         self.folder.check_same_teacher(config.data, manifest.specs)
 
         self.teacher = build_teacher(config, manifest, self.accelerator)
-        network, optimizer = build_generator(config, self.device)
+        randomness = Randomness(config.seed, self.device)
+        self.wording = make_wording(config, randomness.latents, self.device)
+        sizes = self.wording.reader.sizes if self.wording else {}
+        network, optimizer = build_generator(config, self.device, sizes)
         if config.init_from is not None and not checkpoints.list_checkpoints(self.folder.checkpoints):
             start_from_snapshot(network, config)
         self.G_ema = make_ema(network)
         if config.machine.compile:
             network.forward = compiled(network.forward)
         self.G, self.optimizer = self.accelerator.prepare(network, optimizer)
-        randomness = Randomness(config.seed, self.device)
-        self.comparer = Comparer(config, self.accelerator, self.G, self.teacher, randomness.latents)
+        self.comparer = Comparer(config, self.accelerator, self.G, self.teacher, randomness.latents, self.wording)
         self.kept: list[Kept] = [
             KeptModule("generator", self.network),
             KeptModule("ema", self.G_ema),
@@ -86,8 +90,9 @@ class Trainer:
             randomness,
             self.comparer.coder,
             *(term for term in self.comparer.loss.terms if term.keeps),
+            *([self.wording] if self.wording else []),
         ]
-        self.judge = make_judge(config, self.comparer.see, self.device)
+        self.judge = make_judge(config, self.comparer.see, self.device, self.shown_words)
         self.cur_nimg = 0
         self.cur_step = 0
         loader_state = self.resume() or LoaderState(0, 0)
@@ -99,6 +104,8 @@ class Trainer:
             workers=config.machine.workers,
             state=loader_state,
         )
+        if self.wording is not None:
+            self.wording.fit()
         self.make_codes()
         for _, real_batch_size in all_batch_sizes(config):  # one beyond the data is refused now, not at a late stage
             self.loader.batches(real_batch_size, image_resolution=None, stage=None)
@@ -112,6 +119,11 @@ class Trainer:
     def network(self) -> Generator:
         """The generator without accelerate's wrapping."""
         return self.accelerator.unwrap_model(self.G)
+
+    @property
+    def shown_words(self) -> Callable[[int, int], Words] | None:
+        """What gives the words of pictures for people and judges."""
+        return self.wording.shown if self.wording else None
 
     @property
     def signal_received(self) -> int | None:
@@ -160,7 +172,7 @@ class Trainer:
         return self.snapshot
 
     def make_monitor(self) -> Monitor:
-        preview = Preview(self.config, self.comparer.see, self.teacher.specs, self.device)
+        preview = Preview(self.config, self.comparer.see, self.teacher.specs, self.device, self.shown_words)
         return Monitor(self.config, self.cur_nimg, preview, self.stop, writes=self.is_main)
 
     @property
@@ -346,6 +358,9 @@ class Trainer:
         stage = self.stage
         settings = vars(self.config.generator) | {"trained_resolution": stage.resolution, "trained_alpha": stage.alpha}
         with atomic_folder(self.snapshot) as temporary:
+            if self.wording is not None:
+                settings |= self.wording.reader.sizes
+                self.wording.reader.save(temporary)
             self.G_ema.save_pretrained(temporary, config=settings)
 
     # ---- surroundings

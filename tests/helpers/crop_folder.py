@@ -24,7 +24,20 @@ def draw_crop(seed: int, size: int = 256) -> Image.Image:
     return image
 
 
-def make_crops(folder: Path, count: int, first: int = 0, split: str | None = None, suffix: str = "jpg") -> list[str]:
+def caption_of(number: int) -> str | None:
+    """A caption for a crop; every eighth has none."""
+    hair, extra = ("dark", "fair")[number % 2], ("glasses", "a beard", "a hat")[number % 3]
+    return None if number % 8 == 7 else f"a face with {hair} hair and {extra}"
+
+
+def make_crops(
+    folder: Path,
+    count: int,
+    first: int = 0,
+    split: str | None = None,
+    suffix: str = "jpg",
+    captioned: bool = False,
+) -> list[str]:
     """Write `count` crops and return their keys. Sources are `photo-0000.jpg`, `photo-0001.jpg`, …"""
     folder.mkdir(parents=True, exist_ok=True)
     keys = []
@@ -44,6 +57,8 @@ def make_crops(folder: Path, count: int, first: int = 0, split: str | None = Non
             "consent": None,
             "size": 256,
         } | ({"split": split} if split else {})
+        if captioned:
+            record["caption"] = caption_of(number)
         (folder / f"{key}.json").write_text(json.dumps(record))
         keys.append(key)
     return keys

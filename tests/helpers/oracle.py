@@ -20,6 +20,7 @@ WAYS = {
     "frechet": ["--frechet.weight=1"],
     "paired": ["--objective.name=paired"],
     "coded": ["--warmup.stage_kimg={32: 1}", "--warmup.batch=8"],
+    "text": ["--words.encoder=embedded"],
     "sliced": ["--slices.weight=100"],
     "accumulated": ["--batches.accumulation=2"],
 }
@@ -50,7 +51,9 @@ def main(data: str, output: str, result: str, *ways: str) -> None:
             gradient = {}
 
             def keep(verdict, trainer=trainer, gradient=gradient):
-                gradient.update({name: p.grad.clone() for name, p in trainer.network.named_parameters()})
+                named = trainer.network.named_parameters()
+                # A run without guidance leaves its parameters alone.
+                gradient.update({name: p.grad.clone() for name, p in named if name != "caption.guidance.weight"})
                 trainer.optimizer.zero_grad()
 
             trainer.learn = keep
