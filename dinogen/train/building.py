@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -136,7 +137,7 @@ def cpu_has_bf16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def build_generator(config: RunConfig, device: torch.device, sizes: Mapping[str, int]) -> tuple[Generator, Adam]:
+def build_generator(config: RunConfig, device: torch.device, sizes: Mapping[str, Any]) -> tuple[Generator, Adam]:
     """The generator as the seed starts it, and its optimiser; `sizes` are those of the words that it takes."""
     torch.manual_seed(config.seed)
     network = Generator(**vars(config.generator), **sizes)
