@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dinogen.evaluate.detail import detail_votes, energies, inner_face, octaves, shared_parts, top_octave_power
+from dinogen.evaluate.detail import detail_votes, energies, inner_face, shared_parts, top_octave_power
 
 SIDES = [64, 32, 16]
 
@@ -28,15 +28,6 @@ def individual(images: torch.Tensor, reference: torch.Tensor) -> list[float]:
 
 def shared(images: torch.Tensor) -> list[float]:
     return [shared_parts(images)[f"shared_part_{side}"] for side in SIDES]
-
-
-def test_octaves_add_up_to_the_image():
-    image = noise(1, seed=0).float()
-    first, second, third = octaves(image).values()
-    rest = F.avg_pool2d(image, 8)
-    for octave in (third, second, first):
-        rest = octave + F.interpolate(rest, scale_factor=2, mode="bilinear")
-    assert torch.allclose(rest, image, atol=1e-3)
 
 
 def test_reals_against_reals_have_as_much_detail_of_their_own():

@@ -322,7 +322,7 @@ def test_verify_reads_an_address_anew_and_leaves_the_cache_alone(
         read(make_loader(address, data))  # from now on the cache has them all
         before = {path.name: path.stat().st_mtime_ns for path in cache.iterdir()}
         assert verify.main(["--data", address]) == 0
-        assert f"Verified {address}: 30 samples in 3 shards, all whole." in capsys.readouterr().out
+        assert f"Verified {address}: 30 samples in 3 shards, all whole; none with captions." in capsys.readouterr().out
         if kind == "web":
             (copy / "shard-000001.tar").write_bytes(b"damaged")
             (copy / "shard-000002.tar").unlink()

@@ -77,8 +77,8 @@ class FrechetLoss(Term):
         config: FrechetConfig,
         specs: StagedSpec,
         device: torch.device,
-        begins: float = 0.0,
         memory: float = MEMORY,
+        begins: float = 0.0,
     ):
         self.begins = max(config.from_kimg * 1000, begins)
         self.weight, self.specs, self.device, self.memory = config.weight, specs, device, memory
@@ -175,4 +175,4 @@ def symmetric_power(matrix: Tensor, power: float) -> Tensor:
 def frechet_terms(config: RunConfig, surroundings: Surroundings) -> Iterator[Term]:
     """The term that `frechet:` asks for."""
     if config.frechet is not None:
-        yield FrechetLoss(config.frechet, surroundings.specs, surroundings.device, config.warmup_nimg)
+        yield FrechetLoss(config.frechet, surroundings.specs, surroundings.device, begins=config.warmup_nimg)

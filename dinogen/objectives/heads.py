@@ -44,10 +44,10 @@ class HeadsTerm(Term):
         self,
         config: HeadsConfig,
         surroundings: Surroundings,
-        begins: float = 0.0,
         channels: int = CHANNELS,
         learning_rate: float = LEARNING_RATE,
         r1_gamma: float = R1_GAMMA,
+        begins: float = 0.0,
     ):
         self.config = config
         self.begins = max(config.from_kimg * 1000, begins)
@@ -149,7 +149,7 @@ class HeadsTerm(Term):
 def heads_terms(config: RunConfig, surroundings: Surroundings) -> Iterator[Term]:
     """The term that `heads:` asks for."""
     if config.heads is not None:
-        yield HeadsTerm(config.heads, surroundings, config.warmup_nimg)
+        yield HeadsTerm(config.heads, surroundings, begins=config.warmup_nimg)
 
 
 def means_over_ranks(statistics: Mapping[str, Tensor]) -> dict[str, Tensor]:

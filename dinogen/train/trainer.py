@@ -88,7 +88,7 @@ class Trainer:
             KeptModule("ema", self.G_ema),
             KeptAdam("optimizer", self.optimizer.optimizer, self.network),
             randomness,
-            self.comparer.coder,
+            *([self.comparer.coder] if config.warmup else []),
             *(term for term in self.comparer.loss.terms if term.keeps),
             *([self.wording] if self.wording else []),
         ]
