@@ -45,7 +45,7 @@ def measure(config: RunConfig, steps: int) -> Result:
         config: of the run, with a precision other than auto; nothing is written to its output.
         steps: to measure, after a few to warm up.
     """
-    from dinogen.train.measure import measure_stage, objective_share, plan_stages, step_flop
+    from dinogen.train.measure import measure_stage, objective_share, plan_stages
     from dinogen.train.trainer import Trainer
 
     trainer = Trainer(config)
@@ -54,7 +54,6 @@ def measure(config: RunConfig, steps: int) -> Result:
     stage = max(first, key=lambda stage: stage.end - stage.start)
     taken = measure_stage(trainer, stage, steps, WARM_UP)
     share = objective_share(trainer, stage)
-    flop = sum(step_flop(trainer, stage).values())
     return Result(
         device=trainer.describe_devices()["device"],
         real_images_per_second=taken.images_per_second,
@@ -63,7 +62,7 @@ def measure(config: RunConfig, steps: int) -> Result:
         steps=taken.steps,
         peak_bytes=taken.peak_bytes,
         objective_share=share,
-        step_flop=flop,
+        step_flop=sum(taken.step_flop.values()),
         device_flops=matrix_flops(trainer.device, AUTOCAST[config.precision]),
     )
 

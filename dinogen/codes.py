@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dinogen.kept import Kept
-from dinogen.pyramid import COARSE_LIMIT, PyramidSpec, colour_name, level_name, pool
+from dinogen.pyramid import COARSE_LIMIT, PyramidSpec, pool
 from dinogen.tensor_files import Shapes
 
 AXES = 32  # principal axes of one map at one location
@@ -32,6 +32,7 @@ class Coder(Kept):
 
     def __init__(self, spec: PyramidSpec, z_dim: int):
         self.spec, self.z_dim = spec, z_dim
+        self.names = [name for name in spec.stored_shapes() if name != "cls"]
         self.parts: dict[str, Tensor] = {}
 
     def fit(self, stored: Mapping[str, Tensor]) -> None:
@@ -68,17 +69,12 @@ class Coder(Kept):
 
     def maps(self, stored: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor, Tensor]]:
         """Each finest map, at most 8×8: its name, its features `[L, n, C]` and the weights of its locations `[L]`."""
-        depth = self.spec.layers[-1]
-        for layer in self.spec.layers:
-            # The last layers tell less of how a face looks.
-            weight = min(1.0, 1.5 - layer / depth)
-            yield self.at_locations(level_name(layer, self.spec.levels_of(layer)[-1]), stored, weight)
-        yield self.at_locations(colour_name(self.spec.colour_levels[-1]), stored, 1.0)
-
-    def at_locations(self, name: str, stored: Mapping[str, Tensor], weight: float) -> tuple[str, Tensor, Tensor]:
-        level = stored[name].float()
-        level = pool(level, min(level.shape[-1], COARSE_LIMIT))
-        return name, level.flatten(2).permute(2, 0, 1), weight * face_weights(level.shape[-1]).to(level.device)
+        # The last layers tell less of how a face looks. Colours come after them.
+        weights = [min(1.0, 1.5 - layer / self.spec.layers[-1]) for layer in self.spec.layers] + [1.0]
+        for name, weight in zip(self.names, weights, strict=True):
+            level = stored[name].float()
+            level = pool(level, min(level.shape[-1], COARSE_LIMIT))
+            yield name, level.flatten(2).permute(2, 0, 1), weight * face_weights(level.shape[-1]).to(level.device)
 
     def clear(self) -> None:
         """Forget everything: nobody needs codes after the warm-up."""
@@ -92,9 +88,8 @@ class Coder(Kept):
         return self.parts
 
     def expected(self) -> Shapes:
-        maps = [level_name(layer, self.spec.levels_of(layer)[-1]) for layer in self.spec.layers]
-        maps.append(colour_name(self.spec.colour_levels[-1]))
-        of_maps = {f"{part}/{name}": ((None, None, None), torch.float32) for name in maps for part in ("mean", "axes")}
+        names = [f"{part}/{name}" for name in self.names for part in ("mean", "axes")]
+        of_maps = dict.fromkeys(names, ((None, None, None), torch.float32))
         return of_maps | {part: ((None, None), torch.float32) for part in ("components", "sorted")}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:

@@ -1,6 +1,6 @@
 """Everything that ranks say to each other; with one process these are no-ops."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -97,6 +97,12 @@ def sum_over_ranks(x: Tensor) -> Tensor:
     if entering_exchange():
         dist.all_reduce(x)
     return x
+
+
+def means_over_ranks(scalars: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every scalar averaged over the ranks, without gradient, in one exchange."""
+    values = sum_over_ranks(torch.stack(list(scalars.values()))) / world_size()
+    return dict(zip(scalars, values))
 
 
 def any_rank(flag: bool, device: torch.device) -> bool:

@@ -54,5 +54,5 @@ def test_a_step_can_be_taken_again_and_the_next_one_looks_along_other_axes():
 
 @pytest.mark.parametrize(("clock", "resolution", "on"), [(999, 64, False), (1000, 32, False), (1000, 64, True)])
 def test_it_begins_when_and_where_the_config_says(clock, resolution, on):
-    term = SlicedDetail(SlicesConfig(from_kimg=0.5, from_resolution=64), seed=0, begins=1000)
+    term = SlicedDetail(SlicesConfig(from_kimg=1, from_resolution=64), seed=0)
     assert term.is_on(clock, resolution) == on

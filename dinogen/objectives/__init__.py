@@ -8,7 +8,7 @@ from dinogen.objectives.captions import Captions
 from dinogen.objectives.frechet import frechet_terms
 from dinogen.objectives.heads import heads_terms
 from dinogen.objectives.matching import matching_terms
-from dinogen.objectives.octaves import warmup_terms
+from dinogen.objectives.octaves import OctaveRegression, warmup_terms
 from dinogen.objectives.slices import slices_terms
 
 __all__ = ["TERMS", "Captions", "Loss", "ObjectiveResult", "Seen", "Surroundings", "Term", "make_loss"]
@@ -24,5 +24,9 @@ TERMS: list[Callable[[RunConfig, Surroundings], Iterable[Term]]] = [
 
 
 def make_loss(config: RunConfig, surroundings: Surroundings) -> Loss:
-    """The loss that a config asks for."""
-    return Loss([term for make in TERMS for term in make(config, surroundings)])
+    """The loss that a config asks for. While the warm-up lasts, no other term is on."""
+    terms = [term for make in TERMS for term in make(config, surroundings)]
+    for term in terms:
+        if not isinstance(term, OctaveRegression):
+            term.begins = max(term.begins, config.warmup_nimg)
+    return Loss(terms)

@@ -65,22 +65,14 @@ class FrechetLoss(Term):
         config: when and how much.
         specs: of the teacher's pyramids.
         device: where the moments lie.
-        begins: clock before which it is off, whatever the config says.
         memory: images after which a remembered one counts half.
     """
 
     name = file = "frechet"
     keeps = True
 
-    def __init__(
-        self,
-        config: FrechetConfig,
-        specs: StagedSpec,
-        device: torch.device,
-        memory: float = MEMORY,
-        begins: float = 0.0,
-    ):
-        self.begins = max(config.from_kimg * 1000, begins)
+    def __init__(self, config: FrechetConfig, specs: StagedSpec, device: torch.device, memory: float = MEMORY):
+        self.begins = config.from_kimg * 1000
         self.weight, self.specs, self.device, self.memory = config.weight, specs, device, memory
         self.remembered: dict[str, Moments] = {}
         self.proposed: dict[str, Moments] = {}
@@ -175,4 +167,4 @@ def symmetric_power(matrix: Tensor, power: float) -> Tensor:
 def frechet_terms(config: RunConfig, surroundings: Surroundings) -> Iterator[Term]:
     """The term that `frechet:` asks for."""
     if config.frechet is not None:
-        yield FrechetLoss(config.frechet, surroundings.specs, surroundings.device, begins=config.warmup_nimg)
+        yield FrechetLoss(config.frechet, surroundings.specs, surroundings.device)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dinogen.config import HeadsConfig, RunConfig
-from dinogen.distributed import rank, sum_over_ranks, world_size
+from dinogen.distributed import means_over_ranks, rank, sum_over_ranks, world_size
 from dinogen.errors import DinogenError
 from dinogen.kept import KeptAdam, nbytes_of, with_prefix, without_prefix
 from dinogen.objectives.augment import DRAWS, augment
@@ -31,7 +31,6 @@ class HeadsTerm(Term):
     Args:
         config: when and how much.
         surroundings: the teacher that they sit on.
-        begins: clock before which there are none, whatever the config says.
         channels: inside a head, a multiple of 8.
         learning_rate: of the heads' Adam.
         r1_gamma: weight of the penalty on the heads' gradient in real tokens.
@@ -47,10 +46,9 @@ class HeadsTerm(Term):
         channels: int = CHANNELS,
         learning_rate: float = LEARNING_RATE,
         r1_gamma: float = R1_GAMMA,
-        begins: float = 0.0,
     ):
         self.config = config
-        self.begins = max(config.from_kimg * 1000, begins)
+        self.begins = config.from_kimg * 1000
         self.look, self.r1_gamma = surroundings.look, r1_gamma
         with torch.random.fork_rng(devices=[]):  # the run's own random numbers stay what they are without heads
             torch.manual_seed(surroundings.seed)
@@ -149,10 +147,4 @@ class HeadsTerm(Term):
 def heads_terms(config: RunConfig, surroundings: Surroundings) -> Iterator[Term]:
     """The term that `heads:` asks for."""
     if config.heads is not None:
-        yield HeadsTerm(config.heads, surroundings, begins=config.warmup_nimg)
-
-
-def means_over_ranks(statistics: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Every scalar averaged over the ranks, in one exchange."""
-    values = sum_over_ranks(torch.stack(list(statistics.values()))) / world_size()
-    return dict(zip(statistics, values))
+        yield HeadsTerm(config.heads, surroundings)

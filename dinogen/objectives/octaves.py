@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dinogen.config import RunConfig
-from dinogen.distributed import sum_over_ranks, world_size
+from dinogen.distributed import means_over_ranks, sum_over_ranks, world_size
 from dinogen.objectives.base import ObjectiveResult, Seen, Surroundings, Term
 from dinogen.octaves import octaves
 
@@ -42,8 +42,7 @@ class OctaveRegression(Term):
         for side, part in ours.items():
             error = (part - theirs[side]).square().mean()
             losses[f"octaves/{side}"] = error / variance_over_ranks(theirs[side]).clamp(min=SMALLEST_VARIANCE)
-        detached = sum_over_ranks(torch.stack(list(losses.values()))) / world_size()
-        return ObjectiveResult(torch.stack(list(losses.values())).mean(), dict(zip(losses, detached)))
+        return ObjectiveResult(torch.stack(list(losses.values())).mean(), means_over_ranks(losses))
 
     def parts(self, images: Tensor) -> dict[int, Tensor]:
         """The octaves by their sides, and what is left."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dinogen.config import RunConfig, SlicesConfig
-from dinogen.distributed import problems_to_rows, rows_to_problems, sum_over_ranks, world_size
+from dinogen.distributed import means_over_ranks, problems_to_rows, rows_to_problems, sum_over_ranks
 from dinogen.objectives.base import ObjectiveResult, Seen, Surroundings, Term
 from dinogen.octaves import octaves
 
@@ -28,15 +28,14 @@ class SlicedDetail(Term):
     Args:
         config: when and how much.
         seed: of the rotations.
-        begins: clock before which it is off, whatever the config says.
     """
 
     name = "slices"
     compares_pyramids = False
 
-    def __init__(self, config: SlicesConfig, seed: int, begins: float = 0.0):
+    def __init__(self, config: SlicesConfig, seed: int):
         self.config, self.seed = config, seed
-        self.begins = max(config.from_kimg * 1000, begins)
+        self.begins = config.from_kimg * 1000
 
     def is_on(self, cur_nimg: int, resolution: int) -> bool:
         return cur_nimg >= self.begins and resolution >= self.config.from_resolution
@@ -56,15 +55,14 @@ class SlicedDetail(Term):
         rotation = torch.linalg.qr(torch.randn(3 * BLOCK**2, 3 * BLOCK**2, generator=rng)).Q.to(seen.images.device)
         coarsest = seen.resolution >> (OCTAVES - 1)
         ours, theirs = (octaves(images, coarsest)[0] for images in (seen.images, seen.real_images))
-        losses, statistics = [], {}
+        losses: dict[str, Tensor] = {}
         for side, octave in ours.items():
             h, p = blocks(octave, shift), blocks(theirs[side], shift)
             some = torch.randperm(len(h), generator=rng)[:PLACES].to(h.device)
             h, p = h[some], p[some]
             way, variance = ways(h.detach(), p, rotation)
-            losses.append((h - (h + way).detach()).square().mean() / variance)
-            statistics[f"slices/{side}"] = sum_over_ranks(losses[-1]) / world_size()
-        return ObjectiveResult(torch.stack(losses).mean(), statistics)
+            losses[f"slices/{side}"] = (h - (h + way).detach()).square().mean() / variance
+        return ObjectiveResult(torch.stack(list(losses.values())).mean(), means_over_ranks(losses))
 
 
 def blocks(images: Tensor, shift: list[int]) -> Tensor:
@@ -98,4 +96,4 @@ def ways(h: Tensor, p: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:
 def slices_terms(config: RunConfig, surroundings: Surroundings) -> Iterator[Term]:
     """The term that `slices:` asks for."""
     if config.slices is not None:
-        yield SlicedDetail(config.slices, surroundings.seed, config.warmup_nimg)
+        yield SlicedDetail(config.slices, surroundings.seed)

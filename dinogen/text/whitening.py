@@ -73,8 +73,8 @@ class Whitening:
         return {"mean": self.mean, "directions": self.directions}
 
     @staticmethod
-    def expected(width: int) -> Shapes:
-        """What a file of `tensors()` looks like, for vectors of this width D."""
+    def expected(width: int | None) -> Shapes:
+        """What a file of `tensors()` looks like, for vectors of this width D; None is any."""
         return {"mean": ((width,), torch.float32), "directions": ((width, None), torch.float32)}
 
     @classmethod

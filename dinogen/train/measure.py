@@ -55,7 +55,8 @@ class Measurement:
         steps: how many were measured.
         step_images: real images that a step moves the clock by: those of all its accumulated batches.
         peak_bytes: of the device's memory that tensors took; on the CPU of the process's.
-        image_flop: operations for each generated image, forward and backward, of generator, teacher and loss.
+        step_flop: operations of a step on one rank, forward and backward, of generator, teacher and loss.
+        image_flop: the same for each image that it generates.
     """
 
     resolution: int
@@ -65,6 +66,7 @@ class Measurement:
     steps: int
     step_images: float
     peak_bytes: int
+    step_flop: dict[str, float]
     image_flop: dict[str, float]
 
     @property
@@ -80,10 +82,9 @@ def plan_stages(config: RunConfig, loss: Loss) -> list[StagePlan]:
     starts = stage_starts(config)
     stages = []
     for (resolution, start), (_, end) in pairwise([*starts, (0, total)]):
-        clocks = {start, min(end, total)} | {
-            math.ceil(change) for change in changes if start < change < min(end, total)
-        }
-        for begins, ends in pairwise(sorted(clocks) if start < total else ()):
+        end = min(end, total)
+        inside = {math.ceil(change) for change in changes if start < change < end}
+        for begins, ends in pairwise(sorted({start, end} | inside) if start < end else ()):
             stages.append(StagePlan(resolution, begins, ends, loss.names(begins, resolution)))
     return stages
 
@@ -136,8 +137,9 @@ def measure_stage(trainer: "Trainer", stage: StagePlan, steps: int | None = None
     seconds, peak = gather_rows(mine).amax(dim=0).tolist()
     batch_sizes = batch_sizes_at(stage.start, stage.resolution, trainer.config)
     drawn = batch_sizes[0] / trainer.world_size * trainer.config.batches.accumulation
-    flop: dict[str, float] = {part: of / drawn for part, of in step_flop(trainer, stage).items()}
-    return Measurement(stage.resolution, *batch_sizes, seconds, count, images / count, int(peak), flop)
+    flop = step_flop(trainer, stage)
+    per_image: dict[str, float] = {part: of / drawn for part, of in flop.items()}
+    return Measurement(stage.resolution, *batch_sizes, seconds, count, images / count, int(peak), flop, per_image)
 
 
 def step_flop(trainer: "Trainer", stage: StagePlan) -> dict[str, float]:

@@ -81,8 +81,7 @@ class Wording(Kept):
 
     def expected(self) -> Shapes:
         # Of any width, so that another encoder is refused by its fingerprint.
-        whitening = {"mean": ((None,), torch.float32), "directions": ((None, None), torch.float32)}
-        return whitening | {"encoder": ((None,), torch.uint8)}
+        return dict(Whitening.expected(None)) | {"encoder": ((None,), torch.uint8)}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         before, now = bytes(tensors["encoder"].tolist()).decode("ascii", "replace"), self.reader.encoder.fingerprint
