@@ -1,7 +1,8 @@
 """Codes: latents made of real images' pyramids, so that each image has its own, as different as it is itself.
 
 A code tells what the teacher saw: the principal components of all maps together, each spread like a normal variable.
-In the warm-up the generator learns to draw a real image from its code. Tensors only.
+In the warm-up the generator learns to draw a real image from its code. With words, a code tells only what the caption
+does not: latents and captions are drawn independently later on. Tensors only.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ AXES = 32  # principal axes of one map at one location
 SAMPLES_A_COMPONENT = 8  # fewer real images would be told by heart
 ROWS, COLUMNS = (3 / 8, 6 / 8), (2 / 8, 6 / 8)  # eyes, nose and mouth in an aligned crop
 FACE_WEIGHT = 1.5  # of locations there
+RIDGE = 1e-3  # of a regression on captions of length one, for each image
 
 
 class Coder(Kept):
@@ -25,21 +27,23 @@ class Coder(Kept):
     Args:
         spec: of the pyramids.
         z_dim: length of a latent.
+        text_dim: length of a caption's vector; 0 without words.
     """
 
     file = "codes"
     joins_late = True
 
-    def __init__(self, spec: PyramidSpec, z_dim: int):
-        self.spec, self.z_dim = spec, z_dim
+    def __init__(self, spec: PyramidSpec, z_dim: int, text_dim: int = 0):
+        self.spec, self.z_dim, self.text_dim = spec, z_dim, text_dim
         self.names = [name for name in spec.stored_shapes() if name != "cls"]
         self.parts: dict[str, Tensor] = {}
 
-    def fit(self, stored: Mapping[str, Tensor]) -> None:
+    def fit(self, stored: Mapping[str, Tensor], captions: Tensor | None = None) -> None:
         """Find the axes on some real images.
 
         Args:
             stored: their tensors as in `PyramidSpec.stored_shapes`, `[n, …]`.
+            captions: `[n, text_dim]`, vectors of their captions, zeros for none.
         """
         self.parts, weighted = {}, []
         for name, features, weight in self.maps(stored):
@@ -51,21 +55,34 @@ class Coder(Kept):
             self.parts |= {f"mean/{name}": mean, f"axes/{name}": axes}
             weighted.append((centred @ axes).transpose(0, 1).flatten(1))
         features = torch.cat(weighted, dim=1)
+        told = None
+        if captions is not None:
+            told = ridge(captions, features)
+            features = features - captions @ told
         # Through the products of the images with each other: there are fewer images than features.
         values, vectors = torch.linalg.eigh((features @ features.T).double())
         count = min(self.z_dim, max(1, len(features) // SAMPLES_A_COMPONENT), features.shape[1])
         scale = values[-count:].clamp(min=values[-1] * 1e-9).sqrt()
         components = (features.T.double() @ (vectors[:, -count:] / scale)).float().flip(1)
         self.parts |= {"components": components, "sorted": (features @ components).T.contiguous().sort(dim=1).values}
+        if told is not None:
+            self.parts["told"] = told @ components
 
-    def __call__(self, stored: Mapping[str, Tensor]) -> Tensor:
-        """Codes `[N, k]`, each number spread like a standard normal variable; k is at most `z_dim`."""
+    def __call__(self, stored: Mapping[str, Tensor], captions: Tensor | None = None) -> Tensor:
+        """Codes `[N, k]`, each number spread like a standard normal variable; k is at most `z_dim`.
+
+        Args:
+            stored: as for `fit`.
+            captions: `[N, text_dim]`, of a coder that was fitted with some. The code of an image without one tells all.
+        """
         weighted = [
             ((features - self.parts[f"mean/{name}"]) @ self.parts[f"axes/{name}"]).transpose(0, 1).flatten(1)
             for name, features, _ in self.maps(stored)
         ]
-        scores = (torch.cat(weighted, dim=1) @ self.parts["components"]).T.contiguous()
-        return torch.special.ndtri(quantiles(scores, self.parts["sorted"])).T
+        scores = torch.cat(weighted, dim=1) @ self.parts["components"]
+        if captions is not None:
+            scores = scores - captions @ self.parts["told"]
+        return torch.special.ndtri(quantiles(scores.T.contiguous(), self.parts["sorted"])).T
 
     def maps(self, stored: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor, Tensor]]:
         """Each finest map, at most 8×8: its name, its features `[L, n, C]` and the weights of its locations `[L]`."""
@@ -90,10 +107,18 @@ class Coder(Kept):
     def expected(self) -> Shapes:
         names = [f"{part}/{name}" for name in self.names for part in ("mean", "axes")]
         of_maps = dict.fromkeys(names, ((None, None, None), torch.float32))
-        return of_maps | {part: ((None, None), torch.float32) for part in ("components", "sorted")}
+        parts = ["components", "sorted", *(["told"] if self.text_dim else [])]
+        return of_maps | {part: ((None, None), torch.float32) for part in parts}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         self.parts = dict(tensors)
+
+
+def ridge(captions: Tensor, features: Tensor) -> Tensor:
+    """What captions `[n, t]` tell of features `[n, D]`, linearly: `[t, D]`."""
+    products = (captions.T @ captions).double()
+    products += RIDGE * len(captions) * torch.eye(len(products), dtype=products.dtype, device=products.device)
+    return torch.linalg.solve(products, (captions.T @ features).double()).float()
 
 
 def quantiles(values: Tensor, known: Tensor) -> Tensor:

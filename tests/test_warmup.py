@@ -62,6 +62,22 @@ def test_a_code_does_not_depend_on_its_batch(fitted):
     torch.testing.assert_close(alone, coder(stored)[5:6], rtol=0, atol=1e-4)
 
 
+def test_a_code_leaves_out_what_the_caption_tells(fitted, shards32):
+    """Latents and captions are drawn independently after the warm-up, so they must be independent in it."""
+    plain, stored = fitted
+    brightness = load_crops(shards32, 48, 32).float().mean(dim=(1, 2, 3))
+    captions = torch.where(brightness > brightness.median(), 1.0, -1.0)[:, None] * torch.tensor([[0.6, 0.8]])
+    coder = Coder(plain.spec, z_dim=64, text_dim=2)
+    coder.fit(stored, captions)
+
+    def told(codes: torch.Tensor) -> float:
+        return torch.corrcoef(torch.cat([codes.T, captions[:, :1].T]))[-1, :-1].abs().max().item()
+
+    assert told(plain(stored)) > 0.4 and told(coder(stored, captions)) < 0.2
+    assert told(coder(stored, torch.zeros_like(captions))) > 0.4, "without a caption the code tells all"
+    assert coder.tensors().keys() == coder.expected().keys()
+
+
 def test_codes_follow_what_images_show(fitted, shards32):
     """Images of like colours in the middle have like codes."""
     coder, stored = fitted

@@ -48,7 +48,8 @@ class Comparer:
         self.config, self.accelerator, self.G, self.teacher = config, accelerator, G, teacher
         self.latent_rng, self.wording = latent_rng, wording
         self.code_stage = teacher.specs.nearest_resolution(CODE_RESOLUTION)
-        self.coder = Coder(teacher.specs[self.code_stage], config.generator.z_dim)
+        text_dim = wording.reader.text_dim if wording else 0
+        self.coder = Coder(teacher.specs[self.code_stage], config.generator.z_dim, text_dim)
         self.loss = make_loss(config, Surroundings(teacher.specs, self.see, accelerator.device, config.seed))
 
     def compare(self, batch: Batch, stage: Stage, checks: StepChecks, cur_nimg: int) -> ObjectiveResult:
@@ -64,8 +65,8 @@ class Comparer:
         z = self.latents(batch_size)
         words, captions = None, None
         if cur_nimg < self.config.warmup_nimg:
-            z = self.coded(batch, z)
             words = None if self.wording is None else self.wording.of_reals(batch.captions)
+            z = self.coded(batch, z, words)
         elif self.wording is not None:
             words, captions = self.wording.of_step(batch.captions, batch_size)
         images = self.draw(z, stage, words)
@@ -104,10 +105,11 @@ class Comparer:
         return z.chunk(self.accelerator.num_processes)[self.accelerator.process_index].to(self.accelerator.device)
 
     @torch.no_grad()
-    def coded(self, batch: Batch, z: Tensor) -> Tensor:
+    def coded(self, batch: Batch, z: Tensor, words: Words | None) -> Tensor:
         """Latents of this rank's real images: their codes and a little noise. What codes leave over stays random."""
         assert batch.pyramid is not None, "the loader reads those that codes are made of"
-        codes = self.coder({name: level.to(z.device, non_blocking=True) for name, level in batch.pyramid.items()})
+        stored = {name: level.to(z.device, non_blocking=True) for name, level in batch.pyramid.items()}
+        codes = self.coder(stored, words.pooled if words else None)
         left = z.shape[1] - codes.shape[1]
         return torch.cat([codes + CODE_NOISE * z[:, : codes.shape[1]], z[:, z.shape[1] - left :]], dim=1)
 

@@ -6,12 +6,13 @@ from torch import Tensor
 
 from dinogen.codes import Coder
 from dinogen.config import RunConfig
-from dinogen.data.loader import load_pyramids
+from dinogen.data.loader import load_captions, load_pyramids
 from dinogen.errors import DinogenError, UsageError
 from dinogen.networks import Generator
 from dinogen.networks.generator import TEXT_PARTS
 from dinogen.networks.synthesis import block_resolutions
 from dinogen.opening import load_generator
+from dinogen.reader import Reader
 
 CODED_SAMPLES = 4096  # at most: the axes are found on these
 
@@ -54,7 +55,11 @@ def start_from_snapshot(network: Generator, config: RunConfig) -> None:
     network.load_state_dict(weights)
 
 
-def fit_coder(coder: Coder, data: Path | str, stage: int) -> dict[str, Tensor]:
-    """Make the axes of a coder from some of the shards' pyramids at a stage; returns what it then holds."""
-    coder.fit(load_pyramids(data, CODED_SAMPLES, stage))
+def fit_coder(coder: Coder, data: Path | str, stage: int, reader: Reader | None) -> dict[str, Tensor]:
+    """Make the axes of a coder from some of the shards' pyramids at a stage; returns what it then holds.
+
+    With a reader, codes leave out what it reads in the captions of the same samples.
+    """
+    pyramids = load_pyramids(data, CODED_SAMPLES, stage)
+    coder.fit(pyramids, reader.vectors(load_captions(data, CODED_SAMPLES)).cpu() if reader else None)
     return coder.tensors()

@@ -231,8 +231,11 @@ class Trainer:
             coder.clear()
         elif not coder.parts:
             LOG.info("Making codes of real images for the warm-up.")
+            reader = self.wording.reader if self.wording else None
             coder.restore(
-                from_first_rank(lambda: fit_coder(coder, self.config.data, self.comparer.code_stage), self.device)
+                from_first_rank(
+                    lambda: fit_coder(coder, self.config.data, self.comparer.code_stage, reader), self.device
+                )
             )
         coder.to(self.device)
 
