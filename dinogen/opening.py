@@ -43,7 +43,8 @@ def load_generator(model: str | Path, device: torch.device | str = "cpu") -> Gen
         UsageError: nothing of that name, or a folder without a snapshot.
         DinogenError: the hub does not give it, or its files are broken or do not fit each other.
     """
-    generator = open_snapshot(*_locate(str(model)))
+    config, weights = locate(model, CONFIG_FILE, WEIGHTS_FILE)
+    generator = open_snapshot(config, weights)
     return generator.to(device).eval().requires_grad_(False)
 
 
@@ -53,8 +54,13 @@ def newest_snapshot(run: Path) -> Path | None:
     return max(found, key=lambda folder: float(folder.name.removeprefix("kimg")), default=None)
 
 
-def _locate(model: str) -> tuple[Path, Path]:
-    """The configuration and the weights that a `--model` names."""
+def locate(model: str | Path, *names: str) -> list[Path]:
+    """Files of the snapshot that a `--model` names; those of a hub id are fetched.
+
+    Raises:
+        UsageError, DinogenError: see `load_generator`.
+    """
+    model = str(model)
     folder = Path(model).expanduser()
     if folder.is_dir():
         snapshot = folder if (folder / WEIGHTS_FILE).exists() else newest_snapshot(folder)
@@ -62,13 +68,13 @@ def _locate(model: str) -> tuple[Path, Path]:
             raise UsageError(
                 f"{model}: no snapshot here; pass a run that has saved one, or a folder with {WEIGHTS_FILE}"
             )
-        for name in (CONFIG_FILE, WEIGHTS_FILE):
+        for name in names:
             if not (snapshot / name).is_file():
                 raise DinogenError(f"{snapshot}: {name} is missing; copy the whole snapshot again")
-        return snapshot / CONFIG_FILE, snapshot / WEIGHTS_FILE
+        return [snapshot / name for name in names]
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model) or folder.parent.is_dir():
         raise UsageError(f"{model}: no such folder; --model takes a run, a snapshot or a hub id such as owner/name")
-    return _download(model, CONFIG_FILE), _download(model, WEIGHTS_FILE)
+    return [_download(model, name) for name in names]
 
 
 def _download(hub_id: str, name: str) -> Path:

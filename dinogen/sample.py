@@ -1,16 +1,19 @@
 """Drawing with a trained generator: images from seeds, and walks between them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from dinogen.images import to_uint8
-from dinogen.networks import Generator
+from dinogen.networks import Generator, Words
 from dinogen.networks.synthesis import block_resolutions
 
 BATCH_SIZE = 16
+
+# Gives the words of some samples: the first one's number and their count, as `Reader.in_turn` does.
+WordsOf = Callable[[int, int], Words]
 
 
 def latents(seed: int, first: int, count: int, z_dim: int) -> Tensor:
@@ -29,12 +32,18 @@ def _latent(seed: int, index: int, z_dim: int) -> Tensor:
 
 @torch.no_grad()
 def sample_images(
-    generator: Generator, count: int, seed: int, truncation_psi: float = 1.0, batch_size: int = BATCH_SIZE
+    generator: Generator,
+    count: int,
+    seed: int,
+    truncation_psi: float = 1.0,
+    batch_size: int = BATCH_SIZE,
+    words: WordsOf | None = None,
 ) -> Tensor:
     """Draw samples 0 to `count - 1` of a seed.
 
-    Sample i is a function of `(seed, i)`: neither the count nor the other samples matter. Another `batch_size`
-    or device may move a pixel by one grey level, because floating-point sums are then taken in another order.
+    Sample i is a function of `(seed, i)` and its words: neither the count nor the other samples matter. Another
+    `batch_size` or device may move a pixel by one grey level, because floating-point sums are then taken in another
+    order.
 
     Args:
         generator: draws at its trained resolution R, on the device where it lies.
@@ -42,27 +51,38 @@ def sample_images(
         seed: 0 or more.
         truncation_psi: 1 keeps all variety, 0 draws the average style.
         batch_size: images drawn at a time.
+        words: gives the samples' captions; None gives none of them one.
 
     Returns:
         uint8 `[count, 3, R, R]` on the CPU.
+
+    Raises:
+        DinogenError: words for a generator that takes none.
     """
-    return torch.cat(list(sample_batches(generator, count, seed, truncation_psi, batch_size)))
+    return torch.cat(list(sample_batches(generator, count, seed, truncation_psi, batch_size, words)))
 
 
 @torch.no_grad()
 def sample_batches(
-    generator: Generator, count: int, seed: int, truncation_psi: float = 1.0, batch_size: int = BATCH_SIZE
+    generator: Generator,
+    count: int,
+    seed: int,
+    truncation_psi: float = 1.0,
+    batch_size: int = BATCH_SIZE,
+    words: WordsOf | None = None,
 ) -> Iterator[Tensor]:
     """`sample_images` batch by batch, for more samples than memory holds."""
     for first in range(0, count, batch_size):
         # A short last batch is drawn whole as well: the sums of a convolution depend on the size of its batch.
-        w = generator.style(latents(seed, first, batch_size, generator.z_dim), truncation_psi)
-        yield draw(generator, w)[: count - first]
+        z = latents(seed, first, batch_size, generator.z_dim)
+        wanted = min(batch_size, count - first)
+        its = None if words is None else words(first, wanted)[torch.arange(batch_size).clamp(max=wanted - 1)]
+        yield draw(generator, generator.style(z, truncation_psi, its), its)[:wanted]
 
 
-def draw(generator: Generator, w: Tensor) -> Tensor:
+def draw(generator: Generator, w: Tensor, words: Words | None = None) -> Tensor:
     """Styles `[n, w_dim]` to uint8 images `[n, 3, R, R]` on the CPU, R the trained resolution."""
-    return to_uint8(generator.draw(w))
+    return to_uint8(generator.draw(w, words=words))
 
 
 @torch.no_grad()

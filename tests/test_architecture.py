@@ -8,7 +8,7 @@ from draw_imports import MODULES, find_circle, imports_of, module_graph, part_gr
 
 TESTS = Path(__file__).parent
 ALLOWED = {"launch": {"launch", "shards", "dinogen"}, "shards": {"shards", "dinogen"}, "dinogen": {"dinogen"}}
-READS_SNAPSHOTS_ONLY = ("dinogen.sample", "dinogen.evaluate", "dinogen.export", "dinogen.opening")
+READS_SNAPSHOTS_ONLY = ("dinogen.sample", "dinogen.evaluate", "dinogen.export", "dinogen.opening", "dinogen.reader")
 
 
 @pytest.mark.parametrize("name", MODULES)

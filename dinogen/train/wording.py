@@ -73,7 +73,7 @@ class Wording(Kept):
 
     def shown(self, first: int, count: int) -> Words:
         """Words of pictures `first` to `first + count - 1` for people and judges: the same ones each time."""
-        return self.reader([self.captions[number % len(self.captions)] for number in range(first, first + count)])
+        return self.reader.in_turn(self.captions)(first, count)
 
     def tensors(self) -> dict[str, Tensor]:
         assert self.reader.whitening is not None
