@@ -26,6 +26,7 @@ from dinogen.distributed import gather_rows
 
 SHARE_OF_COARSE = 1 / 7  # of the reals that remain in play for a caption, on maps of one location
 SHARE_OF_FINE = 1 / 2  # on the finest maps
+SHARE_OF_GUIDANCE = 1 / 32  # that guidance pulls towards: what only those with the caption have in common
 SHARPNESS = (1e-2, 1e2)  # least and most x
 HALVINGS = 20  # of the ratio of these two
 SMALLEST_DISTANCE = 1e-8  # keeps equal captions from dividing by zero
@@ -56,12 +57,14 @@ class CaptionCost:
         to_generated: E, `[N, N]`.
         sharpness: x for each map, scalars.
         guidance: `[N, 1]`, α − 1; None where no image is guided.
+        guided_sharpness: x of what guidance pulls towards, a scalar.
     """
 
     to_real: Tensor
     to_generated: Tensor
     sharpness: dict[str, Tensor]
     guidance: Tensor | None
+    guided_sharpness: Tensor
 
     @classmethod
     @torch.no_grad()
@@ -82,10 +85,11 @@ class CaptionCost:
         to_real = (to_real / unit).where(known, 1.0)
         to_generated = (to_generated / unit).where(~(null[:, None] | null), 1.0)
         sizes = sorted(set(locations.values()))
-        found = sharpness_for(to_real, ~null, to_real.new_tensor([share_of_reals(size, sizes[-1]) for size in sizes]))
+        shares = [share_of_reals(size, sizes[-1]) for size in sizes] + [SHARE_OF_GUIDANCE]
+        found = sharpness_for(to_real, ~null, to_real.new_tensor(shares))
         sharpness = {name: found[sizes.index(size)] for name, size in locations.items()}
         guidance = None if captions.alphas is None else gather_rows(captions.alphas.float())[:, None] - 1
-        return cls(to_real, to_generated, sharpness, guidance)
+        return cls(to_real, to_generated, sharpness, guidance, found[-1])
 
 
 def pair_distances(u: Tensor, v: Tensor) -> Tensor:

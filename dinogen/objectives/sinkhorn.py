@@ -318,8 +318,9 @@ class SinkhornDrift:
         band_scale = (math.sqrt(generated.shape[2]) / distance)[of_problem].flatten()
         fields = [self.displacement(to_real, to_generated, band_scale, each) for each in self.temperatures]
         if captions is not None and captions.guidance is not None:
+            sharp = replace(to_real, captions=(captions.to_real, captions.guided_sharpness * to_real.deviation))
             for field, each in zip(fields, self.temperatures):
-                field.addcmul_(captions.guidance, to_real.caption_pull(each))
+                field.addcmul_(captions.guidance, sharp.caption_pull(each))
         rms = bands.mean_per_map(torch.stack([field.square().mean(dim=(1, 2)) for field in fields], dim=1), h).sqrt()
         total = torch.zeros_like(generated)
         for field, size in zip(fields, rms.clamp(min=SMALLEST_RMS)[of_problem].flatten(0, 1).unbind(dim=1)):
