@@ -196,16 +196,20 @@ class WordsConfig:
             meanings.
         drop: share of the captions that are replaced by none, so that the generator also draws without words.
         attention: features look at the caption's tokens, where the encoder has some.
+        guidance: the most that words can be exaggerated by, learned in half of the steps; 1 leaves it out.
     """
 
     encoder: str = "embedded"
     drop: float = 0.1
     attention: bool = True
+    guidance: float = 1.0
 
     def check(self) -> None:
         """Refuse impossible values. (A parser hides errors in the creation of what may be absent.)"""
         if not 0 <= self.drop < 1:
             raise UsageError(f"words.drop {self.drop} must lie between 0 and 1, such as 0.1")
+        if not 1 <= self.guidance <= 10:
+            raise UsageError(f"words.guidance {self.guidance} must lie between 1 and 10, such as 2.5")
         if not self.encoder:
             raise UsageError("words.encoder is empty; take 'embedded', a hub id or a saved model's folder")
 

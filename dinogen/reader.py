@@ -20,7 +20,7 @@ from dinogen.text.whitening import MOST
 
 NOTES_FILE = "words.json"
 WHITENING_FILE = "words.safetensors"
-NOTES = {"encoder": str, "fingerprint": str, "whitening": str, "attention": bool}
+NOTES = {"encoder": str, "fingerprint": str, "whitening": str, "attention": bool, "guidance": float}
 MOST_LETTERS = 1000  # of a name or a fingerprint
 
 
@@ -32,10 +32,19 @@ class Reader:
         encoder: on the device where all of it computes.
         attention: whether features look at tokens, where the encoder has some.
         whitening: None until it has been fitted.
+        guidance: the most that the generator learns.
     """
 
-    def __init__(self, name: str, encoder: TextEncoder, attention: bool, whitening: Whitening | None = None):
+    def __init__(
+        self,
+        name: str,
+        encoder: TextEncoder,
+        attention: bool,
+        whitening: Whitening | None = None,
+        guidance: float = 1.0,
+    ):
         self.name, self.encoder, self.attention, self.whitening = name, encoder, attention, whitening
+        self.guidance = guidance
         self.table = CaptionTable(encoder)
         # Not the whitening's width: few captions have few directions, and a network's sizes must not depend on them.
         self.text_dim = min(MOST, encoder.width)
@@ -60,7 +69,13 @@ class Reader:
         Args:
             captions: one for each image.
             guidance: how far words are exaggerated, from 1 (not at all) up.
+
+        Raises:
+            UsageError: more guidance than the generator has learned.
         """
+        if not 1 <= guidance <= self.guidance:
+            learned = f"guidance from 1 to {self.guidance:g}" if self.guidance > 1 else "no guidance (words.guidance)"
+            raise UsageError(f"guidance {guidance:g}: this model has learned {learned}")
         pooled = self.vectors(captions)
         # None, not ones: the generator then leaves guidance out, as in a run without it.
         alphas = None if guidance == 1 else torch.where(pooled.any(dim=1), guidance, 1.0)
@@ -91,7 +106,8 @@ class Reader:
         on_cpu = {name: part.cpu().contiguous() for name, part in self.whitening.tensors().items()}
         save_file(on_cpu, folder / WHITENING_FILE)
         fingerprints = {"fingerprint": self.encoder.fingerprint, "whitening": self.whitening.fingerprint}
-        write_json(folder / NOTES_FILE, {"encoder": self.name, **fingerprints, "attention": self.attention})
+        settings = {"attention": self.attention, "guidance": self.guidance}
+        write_json(folder / NOTES_FILE, {"encoder": self.name, **fingerprints, **settings})
 
 
 def load_reader(model: str | Path, device: torch.device | str = "cpu", encoder: str | None = None) -> Reader:
@@ -119,7 +135,7 @@ def load_reader(model: str | Path, device: torch.device | str = "cpu", encoder: 
         raise DinogenError(f"{error}; copy the whole snapshot again") from error
     # Last, as fetching an encoder may take long.
     found = text_encoder_of(encoder or notes["encoder"], notes["fingerprint"], "--encoder").to(device)
-    reader = Reader(notes["encoder"], found, notes["attention"], whitening)
+    reader = Reader(notes["encoder"], found, notes["attention"], whitening, notes["guidance"])
     sizes = {key: settings.get(key, 0) for key in reader.sizes}
     fits = {len(whitening.mean), len(whitening.directions)} == {found.width} and whitening.width <= reader.text_dim
     if not fits or sizes != reader.sizes or whitening.fingerprint != notes["whitening"]:

@@ -69,6 +69,20 @@ def test_captions_of_generated_images_are_independent_of_the_reals(captioned32, 
     assert torch.equal(kept, wording.reader.vectors(real)) and torch.equal(kept, wording.of_reals(real).pooled)
 
 
+def test_half_of_the_steps_are_guided(captioned32, tmp_path):
+    wording = trainer_of(captioned32, tmp_path, "--words.encoder=embedded", "--words.guidance=2.5").wording
+    assert wording is not None
+    steps = [wording.of_step(wording.captions[:16], 16) for _ in range(60)]
+    drawn = [words.guidance for words, _ in steps if words.guidance is not None]
+    assert 20 <= len(drawn) <= 40, "in the others nothing is exaggerated"
+    alphas = torch.stack([each.max() for each in drawn])
+    assert alphas.min() > 1 and alphas.max() <= 2.5 and alphas.std() > 0.3, "from step to step another one"
+    for words, captions in steps:
+        assert captions.alphas is words.guidance
+        if words.guidance is not None:
+            assert (words.guidance[~words.pooled.any(dim=1)] == 1).all()
+
+
 def test_an_image_of_the_warm_up_is_drawn_with_its_own_caption(captioned32, tmp_path):
     trainer = trainer_of(captioned32, tmp_path, "--words.drop=0", "--warmup.stage_kimg={16: 1}", "--warmup.batch=8")
     batches, stage = next(trainer.one_stage())

@@ -39,7 +39,9 @@ class Wording(Kept):
         # In the loader's random order.
         self.captions: list[str | None] = from_first_rank(lambda: captions_of(config.data), device)
         encoder = make_text_encoder(config.words.encoder, "--words.encoder").to(device)
-        self.reader = Reader(config.words.encoder, encoder, config.words.attention)
+        self.reader = Reader(
+            config.words.encoder, encoder, config.words.attention, guidance=float(config.words.guidance)
+        )
 
     def fit(self) -> None:
         """Fit the whitening to the data set's captions, unless a checkpoint had it. Call on all ranks."""
@@ -59,8 +61,16 @@ class Wording(Kept):
         # All ranks draw those of the whole batch and keep their share, as with latents.
         picks = torch.randint(len(self.captions), (batch_size,), generator=self.rng)
         share = picks.chunk(world_size())[rank()].tolist()
-        words = self.reader(self.dropped([self.captions[pick] for pick in share]))
-        return words, Captions(words.pooled, self.reader.vectors(self.dropped(real)))
+        words = self.reader(self.dropped([self.captions[pick] for pick in share]), self.drawn_guidance())
+        return words, Captions(words.pooled, self.reader.vectors(self.dropped(real)), words.guidance)
+
+    def drawn_guidance(self) -> float:
+        """That of a step: in half of them anything up to the most that is learned."""
+        most = self.settings.guidance
+        if most == 1:
+            return 1.0
+        guided, share = torch.rand(2, generator=self.rng).tolist()
+        return 1 + (most - 1) * share if guided < 0.5 else 1.0
 
     def of_reals(self, real: Sequence[str | None]) -> Words:
         """What images are drawn with that are to be like this rank's reals, each like its own one."""

@@ -22,7 +22,7 @@ def save_worded(folder: Path, encoder: str, seed: int = 0, guided: bool = True) 
         seed: of the weights.
         guided: whether guidance changes its images.
     """
-    reader = Reader(encoder, make_text_encoder(encoder), attention=True)
+    reader = Reader(encoder, make_text_encoder(encoder), attention=True, guidance=2.5)
     reader.whitening = Whitening.fit(reader.table.pooled(CAPTIONS))
     torch.manual_seed(seed)
     generator = Generator(**NARROW, **reader.sizes).eval()
