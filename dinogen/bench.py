@@ -45,7 +45,7 @@ def measure(config: RunConfig, steps: int) -> Result:
         config: of the run, with a precision other than auto; nothing is written to its output.
         steps: to measure, after a few to warm up.
     """
-    from dinogen.train.measure import measure_stage, objective_share, plan_stages
+    from dinogen.train.measure import measure_stage, plan_stages
     from dinogen.train.trainer import Trainer
 
     trainer = Trainer(config)
@@ -53,7 +53,6 @@ def measure(config: RunConfig, steps: int) -> Result:
     first = [stage for stage in plan if stage.resolution == plan[0].resolution]
     stage = max(first, key=lambda stage: stage.end - stage.start)
     taken = measure_stage(trainer, stage, steps, WARM_UP)
-    share = objective_share(trainer, stage)
     return Result(
         device=trainer.describe_devices()["device"],
         real_images_per_second=taken.images_per_second,
@@ -61,7 +60,7 @@ def measure(config: RunConfig, steps: int) -> Result:
         step_seconds=taken.seconds,
         steps=taken.steps,
         peak_bytes=taken.peak_bytes,
-        objective_share=share,
+        objective_share=taken.parts["loss"] / sum(taken.parts.values()),
         step_flop=sum(taken.step_flop.values()),
         device_flops=matrix_flops(trainer.device, AUTOCAST[config.precision]),
     )
@@ -69,7 +68,7 @@ def measure(config: RunConfig, steps: int) -> Result:
 
 def matrix_flops(device: torch.device, dtype: torch.dtype, seconds: float = 1.0) -> float:
     """Operations a second of products of large square matrices: what a step could reach at best."""
-    from dinogen.train.measure import now
+    from dinogen.train.laps import now
 
     side = 8192 if device.type == "cuda" else 1024
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))

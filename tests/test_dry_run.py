@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,9 @@ from dinogen.config import (
 from dinogen.objectives import make_loss
 from dinogen.train import dry_run
 from dinogen.train.measure import plan_stages
+from dinogen.train.trainer import Trainer
 from helpers.training import OF_OLD
-from launch.train import main
+from launch.train import build_parser, main, make_config
 
 ROOT = Path(__file__).parent.parent
 LONG = ["--schedule.total_kimg=100", "--saving.snapshot_kimg=10", "--saving.keep_every_kimg=50"]
@@ -74,14 +76,15 @@ def test_it_measures_every_stage_and_writes_nothing(shards32, tmp_path, capsys):
     out = rehearse(capsys, "--data", str(shards32), "--output", str(tmp_path / "run"), *OF_OLD, *LONG)
     assert "1 process on cpu, fp32. Nothing was written" in out and "0.6 M parameters, whole on every process" in out
     rows = re.findall(
-        r"^(\d) px +\S+ +sinkhorn +4/8 +[\d.]+ \+ [\d.]+ \+ [\d.e-]+ +([\d.]+) +([\d.]+) GiB +\d:\d\d:\d\d$",
+        r"^(\d) px +\S+ +sinkhorn +4/8 +[\d.]+ \+ [\d.]+ \+ [\d.e-]+ "
+        r"+(\d+) \+ (\d+) \+ (\d+) \+ \d+ +([\d.]+) +([\d.]+) GiB +\d:\d\d:\d\d$",
         out,
         re.MULTILINE,
     )
     assert [row[0] for row in rows] == ["4", "8"] and all(float(value) > 0 for row in rows for value in row)
     whole = re.search(r"^all +0–100 .* (\d+):(\d\d):(\d\d)$", out, re.MULTILINE)
     hours, minutes, seconds = map(int, whole.groups())
-    expected = 16 / float(rows[0][1]) + (100_000 - 16) / float(rows[1][1])
+    expected = 16 / float(rows[0][4]) + (100_000 - 16) / float(rows[1][4])
     assert hours * 3600 + minutes * 60 + seconds == pytest.approx(expected, rel=0.1, abs=2)
     assert not (tmp_path / "run").exists()
 
@@ -126,3 +129,18 @@ def test_two_ranks_measure_together_and_one_of_them_speaks(shards32, tmp_path):
     assert done.stdout.count("Dry run: 2 processes on cpu") == 1
     assert re.search(r"0\.6 M parameters, 0\.3 M on each process", done.stdout)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_stopwatch_tells_the_parts_of_a_step_and_is_off_otherwise(shards32, tmp_path):
+    parser = build_parser()
+    flags = ["--data", str(shards32), "--output", str(tmp_path / "run"), *OF_OLD]
+    trainer = Trainer(make_config(parser, parser.parse_args(flags)))
+    batches, stage = next(trainer.one_stage())
+    laps = trainer.comparer.laps
+    trainer.train_step(batches, stage)
+    assert not any(laps.seconds.values()) and laps.last is None
+    began = time.perf_counter()
+    laps.start()
+    trainer.train_step(batches, stage)
+    parts = laps.stop()
+    assert min(parts.values()) > 0 and sum(parts.values()) == pytest.approx(time.perf_counter() - began, rel=0.05)

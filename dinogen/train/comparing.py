@@ -14,6 +14,7 @@ from dinogen.pyramid import Pyramid, complete
 from dinogen.schedule import Stage, batch_sizes_at
 from dinogen.teachers import Teacher
 from dinogen.train.health import StepChecks
+from dinogen.train.laps import Laps
 from dinogen.train.wording import Wording
 
 CODE_RESOLUTION = 64  # pixels: of the images whose pyramids codes are made of
@@ -34,6 +35,7 @@ class Comparer:
     Attributes:
         coder: makes the latents of the warm-up.
         code_stage: resolution of the stage whose pyramids it makes them of.
+        laps: times the parts of a step, where somebody has started it.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Comparer:
     ):
         self.config, self.accelerator, self.G, self.teacher = config, accelerator, G, teacher
         self.latent_rng, self.wording = latent_rng, wording
+        self.laps = Laps(accelerator.device)
         self.code_stage = teacher.specs.nearest_resolution(CODE_RESOLUTION)
         text_dim = wording.reader.text_dim if wording else 0
         self.coder = Coder(teacher.specs[self.code_stage], config.generator.z_dim, text_dim)
@@ -69,24 +72,35 @@ class Comparer:
             z = self.coded(batch, z, words)
         elif self.wording is not None:
             words, captions = self.wording.of_step(batch.captions, batch_size)
+        self.laps.lap("rest")
         images = self.draw(z, stage, words)
+        self.laps.lap("generator")
         checks.look("the generated images", [images])
-        images.register_hook(lambda gradient: checks.look("the gradient at the images", [gradient]))
+        images.register_hook(lambda gradient: self.arrived(gradient, checks))
         generated, real = {}, {}
         if self.loss.compares_pyramids(cur_nimg, stage.resolution):
             real = self.real_pyramid(batch, stage.resolution)
             checks.look("the real images' features", real.values())
+            self.laps.lap("rest")
             generated = self.see(images)
+            self.laps.lap("teacher")
             checks.look("the generated images' features", generated.values())
         real_images = None
         if self.loss.wants_images(cur_nimg, stage.resolution):
             assert batch.images is not None, "the loader decodes them for such a loss"
             real_images = to_float(batch.images.to(self.accelerator.device, non_blocking=True))
+        self.laps.lap("rest")
         result = self.loss(Seen(generated, real, images, real_images, cur_nimg, captions))
+        self.laps.lap("loss")
         for quantity, value in result.checks.items():
             checks.look(quantity, [value])
         checks.look("the loss", [result.loss])
         return result
+
+    def arrived(self, gradient: Tensor, checks: StepChecks) -> None:
+        """The gradient is at the images: the teacher's backward pass is over, and the generator's begins."""
+        self.laps.lap("teacher")
+        checks.look("the gradient at the images", [gradient])
 
     def stage_of_pyramids(self, cur_nimg: int, resolution: int) -> int:
         """The resolution of the pyramids to read: the stage's own, or the one that codes are made of."""

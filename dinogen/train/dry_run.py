@@ -3,7 +3,7 @@
 import math
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -74,6 +74,7 @@ def describe(trainer: "Trainer", forecast: Forecast) -> str:
             *disk(trainer),
             "",
             "GFLOP for each generated image, forward and backward: generator + teacher + loss.",
+            "Parts of a step's time in percent: generator + teacher + loss + rest. Ranks wait for each other in the loss and in the generator.",
             "Measured: images a second and memory, in some steps of each stage after one to warm up. Computed:",
             "disk, and time, which leaves out pictures and saving. Memory is that of "
             + ("tensors on the device; add about 2 GiB." if trainer.device.type == "cuda" else "the whole process."),
@@ -102,7 +103,17 @@ def local_part(parameter: Tensor) -> Tensor:
 
 def schedule(forecast: Forecast) -> list[str]:
     """A row for each stage, and one for all."""
-    head = ("stage", "kimg", "loss", "batch gen/real", "GFLOP an image", "real img/s", "memory a process", "time left")
+    head = (
+        "stage",
+        "kimg",
+        "loss",
+        "batch gen/real",
+        "GFLOP an image",
+        "% of a step",
+        "real img/s",
+        "memory",
+        "time left",
+    )
     rows: list[tuple[str, ...]] = [head]
     for stage in forecast.stages:
         taken = forecast.measured.get(stage)
@@ -113,6 +124,7 @@ def schedule(forecast: Forecast) -> list[str]:
                 stage.terms,
                 f"{taken.batch_size}/{taken.real_batch_size}" if taken else "",
                 " + ".join(f"{of / 1e9:.2g}" for of in taken.image_flop.values()) if taken else "",
+                shares(taken.parts) if taken else "",
                 f"{taken.images_per_second:.1f}" if taken else f"≥ {forecast.rate(stage):.1f}",
                 gibibytes(taken.peak_bytes) if taken else "not measured",
                 duration(forecast.seconds(stage)),
@@ -121,8 +133,13 @@ def schedule(forecast: Forecast) -> list[str]:
     peak = max(taken.peak_bytes for taken in forecast.measured.values())
     left = sum(map(forecast.seconds, forecast.stages))
     total = forecast.stages[-1].end / 1000
-    rows.append(("all", f"{forecast.already / 1000:g}–{total:g}", "", "", "", "", gibibytes(peak), duration(left)))
+    rows.append(("all", f"{forecast.already / 1000:g}–{total:g}", "", "", "", "", "", gibibytes(peak), duration(left)))
     return table(rows)
+
+
+def shares(parts: Mapping[str, float]) -> str:
+    """What each part is of all, in percent."""
+    return " + ".join(f"{100 * seconds / sum(parts.values()):.0f}" for seconds in parts.values())
 
 
 def disk(trainer: "Trainer") -> list[str]:

@@ -1,12 +1,11 @@
 """How fast a stage's steps are, and how much memory they take: the run's own steps, on its own data."""
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psutil
 import torch
@@ -17,6 +16,7 @@ from dinogen.distributed import gather_rows
 from dinogen.objectives import Loss
 from dinogen.progress import progress
 from dinogen.schedule import batch_sizes_at, decay_start, stage_starts
+from dinogen.train.laps import now
 
 if TYPE_CHECKING:
     from dinogen.train.trainer import Trainer
@@ -57,6 +57,7 @@ class Measurement:
         peak_bytes: of the device's memory that tensors took; on the CPU of the process's.
         step_flop: operations of a step on one rank, forward and backward, of generator, teacher and loss.
         image_flop: the same for each image that it generates.
+        parts: seconds of a step's parts on one rank.
     """
 
     resolution: int
@@ -68,6 +69,7 @@ class Measurement:
     peak_bytes: int
     step_flop: dict[str, float]
     image_flop: dict[str, float]
+    parts: dict[str, float]
 
     @property
     def images_per_second(self) -> float:
@@ -137,17 +139,31 @@ def measure_stage(trainer: "Trainer", stage: StagePlan, steps: int | None = None
     seconds, peak = gather_rows(mine).amax(dim=0).tolist()
     batch_sizes = batch_sizes_at(stage.start, stage.resolution, trainer.config)
     drawn = batch_sizes[0] / trainer.world_size * trainer.config.batches.accumulation
-    flop = step_flop(trainer, stage)
+    flop, parts = step_parts(trainer, stage)
     per_image: dict[str, float] = {part: of / drawn for part, of in flop.items()}
-    return Measurement(stage.resolution, *batch_sizes, seconds, count, images / count, int(peak), flop, per_image)
+    return Measurement(
+        stage.resolution, *batch_sizes, seconds, count, images / count, int(peak), flop, per_image, parts
+    )
 
 
-def step_flop(trainer: "Trainer", stage: StagePlan) -> dict[str, float]:
-    """Operations of this rank in a step of a stage, forward and backward: of generator, teacher and loss."""
+def step_parts(trainer: "Trainer", stage: StagePlan) -> tuple[dict[str, float], dict[str, float]]:
+    """How a step of a stage divides on this rank, forward and backward. Call on all ranks.
+
+    Ranks wait for each other in the loss, and for the gradients in the generator's part. The backward pass through the
+    loss counts as the teacher's.
+
+    Returns:
+        Operations of generator, teacher and loss, and seconds of these and the rest.
+    """
+    laps = trainer.comparer.laps
     with steps_of(trainer, stage) as step:
         counts = count_flop(step)
+        laps.start()
+        step()
+        seconds = laps.stop()
     generator, teacher = (counts.get(type(part).__name__, 0.0) for part in (trainer.network, trainer.teacher))
-    return {"generator": generator, "teacher": teacher, "loss": counts["Global"] - generator - teacher}
+    flop = {"generator": generator, "teacher": teacher, "loss": counts["Global"] - generator - teacher}
+    return flop, seconds
 
 
 def count_flop(work: Callable[[], object]) -> dict[str, float]:
@@ -160,44 +176,6 @@ def count_flop(work: Callable[[], object]) -> dict[str, float]:
         work()
     counts = {name: float(sum(of.values())) for name, of in counter.get_flop_counts().items()}
     return {"Global": 0.0} | counts
-
-
-def objective_share(trainer: "Trainer", stage: StagePlan, steps: int = 3) -> float:
-    """The part of a step's time, 0 to 1, that the loss takes: all of its terms, forward."""
-    device = trainer.device
-    with steps_of(trainer, stage) as step:
-        step()
-        with timed_calls(Loss, device) as taken:
-            began = now(device)
-            for _ in range(steps):
-                step()
-            whole = now(device) - began
-    return sum(taken) / whole
-
-
-@contextmanager
-def timed_calls(kind: type, device: torch.device) -> Iterator[list[float]]:
-    """While it lasts, every call of an object of that kind adds the seconds that it took to the yielded list."""
-    original, seconds = kind.__call__, []
-
-    def timed(self: Any, *args: Any, **options: Any) -> Any:
-        began = now(device)
-        result = original(self, *args, **options)
-        seconds.append(now(device) - began)
-        return result
-
-    kind.__call__ = timed
-    try:
-        yield seconds
-    finally:
-        kind.__call__ = original
-
-
-def now(device: torch.device) -> float:
-    """Seconds on a clock that has waited for what the device was given to do."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def forget_peak(device: torch.device) -> None:

@@ -257,6 +257,7 @@ class Trainer:
             with nullcontext() if number == len(batches) else self.accelerator.no_sync(self.G):
                 result = self.comparer.compare(batch, stage, checks, self.cur_nimg)
                 self.accelerator.backward(result.loss / len(batches))
+                self.comparer.laps.lap("generator")
             losses.append(result.loss.detach())
             statistics.append(result.statistics)
         # The ranks' gradients have been averaged by now: all of them see the same norm.
