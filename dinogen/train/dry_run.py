@@ -74,7 +74,8 @@ def describe(trainer: "Trainer", forecast: Forecast) -> str:
             *disk(trainer),
             "",
             "GFLOP for each generated image, forward and backward: generator + teacher + loss.",
-            "Parts of a step's time in percent: generator + teacher + loss + rest. Ranks wait for each other in the loss and in the generator.",
+            "Parts of a step's time in percent: generator + teacher + loss + rest. Ranks wait for each",
+            "other in the loss and in the generator.",
             "Measured: images a second and memory, in some steps of each stage after one to warm up. Computed:",
             "disk, and time, which leaves out pictures and saving. Memory is that of "
             + ("tensors on the device; add about 2 GiB." if trainer.device.type == "cuda" else "the whole process."),

@@ -4,7 +4,7 @@ import time
 
 import torch
 
-PARTS = ("generator", "teacher", "loss", "rest")
+PARTS: tuple[str, ...] = ("generator", "teacher", "loss", "rest")
 
 
 class Laps:
