@@ -18,7 +18,15 @@ from dinogen.data.schema import CROP_SIZE, DEFAULT_SPLIT
 from dinogen.data.store import MAX_BAD_FRACTION, Batch, SampleStore
 from dinogen.errors import DinogenError, UsageError
 
-__all__ = ["Batch", "LoaderState", "ShardLoader", "load_captions", "load_crops", "load_pyramids"]
+__all__ = [
+    "Batch",
+    "LoaderState",
+    "ShardLoader",
+    "load_captioned_crops",
+    "load_captions",
+    "load_crops",
+    "load_pyramids",
+]
 
 WINDOW_SHARDS = 64  # 64,000 samples of usual shards are shuffled together
 BATCHES_AHEAD = 4
@@ -164,9 +172,22 @@ def load_crops(
         UsageError: R does not divide the crops'.
         DinogenError: no manifest, no samples of this split, or too much damage.
     """
-    images = read_some(data, count, resolution, None, split, seed, verify).images
-    assert images is not None  # they were asked for
-    return images
+    return load_captioned_crops(data, count, resolution, split=split, seed=seed, verify=verify)[0]
+
+
+def load_captioned_crops(
+    data: Path | str,
+    count: int,
+    resolution: int = CROP_SIZE,
+    *,
+    split: str = DEFAULT_SPLIT,
+    seed: int = 0,
+    verify: Verify = "sha256",
+) -> tuple[Tensor, list[tuple[str, ...]]]:
+    """`load_crops` with all captions of each of them, none for a crop without any."""
+    batch = read_some(data, count, resolution, None, split, seed, verify)
+    assert batch.images is not None  # they were asked for
+    return batch.images, batch.all_captions
 
 
 def load_captions(

@@ -34,12 +34,14 @@ class Batch:
         images: uint8 `[n, 3, R, R]`, RGB, of n of the samples, as `spread_evenly` numbers them, or None where not asked
             for.
         captions: N captions, None where a sample has none; one of several, drawn.
+        all_captions: all captions of the N samples.
     """
 
     keys: list[str]
     pyramid: dict[str, Tensor] | None
     images: Tensor | None
     captions: list[str | None]
+    all_captions: list[tuple[str, ...]]
 
     def pin_memory(self) -> "Batch":
         """Called by the DataLoader, so that copies to a GPU need not wait."""
@@ -147,7 +149,7 @@ class SampleStore:
         keys = [key for key, _ in found]
         captions = [record.draw_caption(seed, epoch, key) for (key, record), epoch in zip(found, epochs)]
         pyramid = None if rows is None or stage is None else self.layout.split_stage(rows, stage)
-        return Batch(keys, pyramid, images, captions)
+        return Batch(keys, pyramid, images, captions, [record.captions for _, record in found])
 
     def _read_good(
         self, number: int, row: int, stage: int | None, pyramid: Tensor | None, image: Tensor | None

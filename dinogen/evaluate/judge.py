@@ -61,6 +61,10 @@ class ImageSet:
         features = {name: values[first:end] for name, values in self.features.items()}
         return ImageSet(self.pixels[first:end], features, self.faces[first:end])
 
+    def rows(self, numbers: Sequence[int]) -> "ImageSet":
+        """Some of the images, without what is known of their faces."""
+        return ImageSet(self.pixels[numbers], {name: values[numbers] for name, values in self.features.items()})
+
     @property
     def detected(self) -> Tensor:
         """The detector's features."""
@@ -69,10 +73,12 @@ class ImageSet:
 
 @dataclass
 class Judgement:
-    """A report, and the real image nearest to each sample, by the way of seeing."""
+    """A report, the real image nearest to each sample, by the way of seeing, and what the judges made of both."""
 
     report: dict[str, Any]
     nearest: dict[str, Nearest]
+    samples: ImageSet
+    reals: ImageSet
 
 
 def evaluate_images(samples: Tensor, reals: Tensor, device: torch.device | str = "cpu") -> dict[str, Any]:
@@ -133,7 +139,7 @@ def judge(samples: Tensor, reals: Tensor, judges: Judges) -> Judgement:
             "intervals": INTERVAL,
         },
     }
-    return Judgement(report, ours_near)
+    return Judgement(report, ours_near, ours, searched)
 
 
 def images_a_set(samples: int, reals: int) -> int:

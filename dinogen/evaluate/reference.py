@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from dinogen.data.folder import ADDRESS
-from dinogen.data.loader import load_crops
+from dinogen.data.loader import load_captioned_crops
 from dinogen.data.manifest import MANIFEST_NAME
 from dinogen.errors import DinogenError, UsageError
 from dinogen.opening import run_of
@@ -56,7 +57,25 @@ def is_shards(source: str | Path) -> bool:
     return ADDRESS.fullmatch(str(source)) is not None or (Path(source) / MANIFEST_NAME).is_file()
 
 
-def load_reference(source: str | Path, count: int, resolution: int) -> Tensor:
+@dataclass(frozen=True)
+class Reals:
+    """Real images, in random order.
+
+    Args:
+        images: uint8 `[n, 3, R, R]`.
+        captions: all captions of each; none where they are not known.
+    """
+
+    images: Tensor
+    captions: Sequence[tuple[str, ...]]
+
+    def texts(self) -> list[str | None]:
+        """One caption of each, drawn, the same ones each time; None where there are none."""
+        rng = random.Random(0)
+        return [rng.choice(its) if its else None for its in self.captions]
+
+
+def load_reference(source: str | Path, count: int, resolution: int) -> Reals:
     """Read up to `count` real images, averaged down to the resolution of the samples, as the trainer does it.
 
     Args:
@@ -66,15 +85,16 @@ def load_reference(source: str | Path, count: int, resolution: int) -> Tensor:
         resolution: side R to bring them to.
 
     Returns:
-        uint8 `[n, 3, R, R]`, in random order.
+        The images; those of shards with captions.
 
     Raises:
         UsageError: no such folder, nothing in it, or images that are not square, so not face crops.
         DinogenError: a file that cannot be read as an image.
     """
     if is_shards(source):
-        images = load_crops(source, count, resolution)
-        return images[torch.randperm(len(images), generator=torch.Generator().manual_seed(0))]
+        crops, captions = load_captioned_crops(source, count, resolution)
+        order = torch.randperm(len(crops), generator=torch.Generator().manual_seed(0))
+        return Reals(crops[order], [captions[place] for place in order.tolist()])
     folder = Path(source)
     if not folder.is_dir():
         raise UsageError(f"{source}: no such folder; --data takes a folder of shards or of face crops")
@@ -91,7 +111,7 @@ def load_reference(source: str | Path, count: int, resolution: int) -> Tensor:
             f"{source}: {len(photos)} of {len(chosen)} images are not square, such as {photos[0].name}. Photos do not "
             f"compare with crops: run dinogen crop --input {source} --output data/crops, then pass --data data/crops"
         )
-    return torch.cat([image for image in images if image is not None])
+    return Reals(torch.cat([image for image in images if image is not None]), [()] * len(images))
 
 
 def _hidden(path: Path, folder: Path) -> bool:
