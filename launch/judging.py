@@ -1,5 +1,6 @@
 """The flags that `dinogen evaluate` and `dinogen compare` share."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
@@ -47,10 +48,28 @@ def add_terms(parser: CommandParser) -> None:
         default="auto",
         help="teacher whose view is reported as the training signal: auto takes that of the shards; none leaves it out",
     )
+    parser.add_argument(
+        "--attributes",
+        type=Path | None,
+        default=None,
+        help="file of attributes that prompts ask for, in YAML or JSON; only for models that take words",
+    )
+    parser.add_argument(
+        "--encoder",
+        type=str,
+        default=None,
+        help="text encoder of the models, where it is not where it was in training: a folder or a hub id",
+    )
 
 
 def make_terms(args: Namespace) -> "Terms":
-    """What the flags say."""
+    """What the flags say.
+
+    Raises:
+        UsageError: see `read_attributes`.
+    """
+    from dinogen.evaluate.attributes import read_attributes
     from dinogen.evaluate.model import Terms
 
-    return Terms(**{name: args[name] for name in Terms.__dataclass_fields__})
+    given = {name: args[name] for name in Terms.__dataclass_fields__}
+    return Terms(**given | {"attributes": read_attributes(args.attributes) if args.attributes else []})

@@ -158,9 +158,9 @@ def test_too_few_images_are_refused(faces):
 
 def test_a_folder_gives_a_fixed_random_choice_of_averaged_images(tmp_path):
     save_faces(tmp_path / "crops", 10)
-    some = load_reference(tmp_path / "crops", 4, 32)
+    some = load_reference(tmp_path / "crops", 4, 32).images
     assert some.shape == (4, 3, 32, 32) and some.dtype == torch.uint8
-    assert torch.equal(some, load_reference(tmp_path / "crops", 10, 32)[:4])
+    assert torch.equal(some, load_reference(tmp_path / "crops", 10, 32).images[:4])
     averaged = draw_faces(10, side=64).float().unfold(2, 2, 2).unfold(3, 2, 2).mean((-1, -2))
     assert all((image.float() - averaged).flatten(1).abs().max(1).values.min() <= 1 for image in some)
 
@@ -177,7 +177,7 @@ def test_hidden_files_and_folders_are_skipped(tmp_path):
     for name in ("._1.png", ".cache/1.png"):
         (tmp_path / "crops" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "crops" / name).write_bytes(b"not an image")
-    assert len(load_reference(tmp_path / "crops", 10, 32)) == 3
+    assert len(load_reference(tmp_path / "crops", 10, 32).images) == 3
 
 
 def test_photos_are_refused_with_what_to_do(tmp_path):
@@ -200,6 +200,6 @@ def test_a_run_knows_its_data(tmp_path):
 
 
 def test_shards_give_the_crops_in_them(shards32):
-    images = load_reference(shards32, 100, 32)
+    images = load_reference(shards32, 100, 32).images
     assert images.shape == (48, 3, 32, 32) and images.dtype == torch.uint8
     assert len({image.numpy().tobytes() for image in images}) == 48

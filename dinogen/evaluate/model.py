@@ -9,23 +9,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dinogen.errors import UsageError
+from dinogen.evaluate.attributes import METHOD as ATTRIBUTE_METHOD
+from dinogen.evaluate.attributes import Attribute
+from dinogen.evaluate.captions import Texts
 from dinogen.evaluate.curves import Curve, read_curves
 from dinogen.evaluate.detector import Detector
 from dinogen.evaluate.extractors import ClipFeatures, Extractor, InceptionFeatures
-from dinogen.evaluate.judge import Judges, judge
+from dinogen.evaluate.judge import ImageSet, Judgement, Judges, images_a_set, judge
 from dinogen.evaluate.pages import comparison_page, report_page
-from dinogen.evaluate.pictures import Pictures, draw_pictures
-from dinogen.evaluate.reference import data_of, load_reference
+from dinogen.evaluate.pictures import Pictures, draw_pictures, prompts_picture, told_pictures
+from dinogen.evaluate.reference import Reals, data_of, load_reference
 from dinogen.evaluate.report import comparison_table, report_table
 from dinogen.evaluate.signal import find_teacher, training_signal
 from dinogen.evaluate.verdict import verdict
 from dinogen.evaluate.walks import measure_walks
+from dinogen.evaluate.words import Told, attribute_report, open_clip_texts, texts_of_samples, words_report
 from dinogen.files import write_bytes, write_json
 from dinogen.images import save_png
 from dinogen.networks import Generator
 from dinogen.opening import choose_device, load_generator, run_of
+from dinogen.reader import Reader, load_reader
 from dinogen.sample import sample_images
 from dinogen.teachers import Teacher
+from dinogen.text import CaptionTable
 
 NEAREST_AMONG = 5_000  # reals searched for the nearest to each sample, at most
 
@@ -42,6 +49,8 @@ class Terms:
         inception: weights of the Inception network, see `InceptionFeatures`; None leaves it out.
         clip: a CLIP, see `ClipFeatures`; None leaves it out.
         teacher: whose view is reported as the training signal, see `find_teacher`.
+        attributes: that prompts ask for, in models that take words.
+        encoder: a folder or a hub id that has the models' text encoder now, see `load_reader`.
     """
 
     data: str | Path | None
@@ -51,6 +60,41 @@ class Terms:
     inception: str | None = None
     clip: str | None = None
     teacher: str = "auto"
+    attributes: Sequence[Attribute] = ()
+    encoder: str | None = None
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Who is judged.
+
+    Args:
+        name: as the user gave it.
+        generator: draws.
+        reader: of its captions; None for a generator that takes none.
+    """
+
+    name: str
+    generator: Generator
+    reader: Reader | None
+
+    @classmethod
+    def open_all(cls, models: Sequence[str], terms: Terms, device: torch.device) -> "list[Candidate]":
+        """Open generators and what reads their captions.
+
+        Raises:
+            UsageError, DinogenError: see `load_generator` and `load_reader`; or none of them takes words, and terms
+                ask for some.
+        """
+        generators = [load_generator(model, device) for model in models]
+        if not any(generator.takes_words for generator in generators):
+            for flag, given in (("attributes", terms.attributes), ("encoder", terms.encoder)):
+                if given:
+                    raise UsageError(f"--{flag}: {', '.join(models)}: trained without words; leave it out")
+        return [
+            cls(model, generator, load_reader(model, device, terms.encoder) if generator.takes_words else None)
+            for model, generator in zip(models, generators)
+        ]
 
 
 @dataclass(frozen=True)
@@ -60,24 +104,29 @@ class Court:
     Args:
         judges: not used in training.
         teacher: used in training; None where it is not at hand.
+        clip_texts: the half of a CLIP that reads; None where it is not at hand, or no model takes words.
     """
 
     judges: Judges
     teacher: Teacher | None
+    clip_texts: CaptionTable | None = None
 
     @classmethod
-    def under(cls, terms: Terms, device: torch.device) -> "Court":
-        """Load all of them.
+    def under(cls, terms: Terms, device: torch.device, worded: bool = False) -> "Court":
+        """Load all of them; `worded` says whether a model takes words.
 
         Raises:
             UsageError, DinogenError: one that was asked for is not available.
         """
         others: list[Extractor] = []
+        texts = None
         if terms.inception is not None:
             others.append(InceptionFeatures(terms.inception, device))
         if terms.clip is not None:
-            others.append(ClipFeatures(terms.clip, device))
-        return cls(Judges(Detector(device), others), find_teacher(terms.teacher, str(terms.data), device))
+            clip = ClipFeatures(terms.clip, device)
+            others.append(clip)
+            texts = open_clip_texts(terms.clip, device) if worded and clip.projected else None
+        return cls(Judges(Detector(device), others), find_teacher(terms.teacher, str(terms.data), device), texts)
 
 
 def evaluate_model(model: str | Path, terms: Terms, output: Path, device: str = "auto") -> dict[str, Any]:
@@ -93,13 +142,14 @@ def evaluate_model(model: str | Path, terms: Terms, output: Path, device: str = 
         What the report holds.
 
     Raises:
-        UsageError, DinogenError: see `load_generator`, `load_reference`, `Court.under`, `evaluate_images`.
+        UsageError, DinogenError: see `Candidate.open_all`, `load_reference`, `Court.under`, `evaluate_images`.
     """
     chosen = choose_device(device)
-    generator = load_generator(model, chosen)
+    (candidate,) = Candidate.open_all([str(model)], terms, chosen)
     terms = with_data(terms, [str(model)])
-    reals = read_reals(terms, generator.trained_resolution)
-    report, pictures = examine(str(model), generator, reals, terms, Court.under(terms, chosen))
+    reals = read_reals(terms, candidate.generator.trained_resolution)
+    court = Court.under(terms, chosen, candidate.reader is not None)
+    report, pictures = examine(candidate, reals, terms, court)
     output = Path(output)
     save_png(pictures.nearest, output.with_name("nearest.png"))
     page = report_page(report, pictures, curves_of(str(model)))
@@ -125,14 +175,15 @@ def compare_models(models: Sequence[str], terms: Terms, output: Path, device: st
         UsageError, DinogenError: as `evaluate_model`.
     """
     chosen = choose_device(device)
-    generators = [load_generator(model, chosen) for model in models]  # a wrong name shows before the work begins
+    candidates = Candidate.open_all(models, terms, chosen)  # a wrong name shows before the work begins
     terms = with_data(terms, models)
-    reals = {size: read_reals(terms, size) for size in {generator.trained_resolution for generator in generators}}
-    court = Court.under(terms, chosen)
+    sizes = {candidate.generator.trained_resolution for candidate in candidates}
+    reals = {size: read_reals(terms, size) for size in sizes}
+    court = Court.under(terms, chosen, any(candidate.reader for candidate in candidates))
     examined = []
-    for model, generator in zip(models, generators):
-        print(f"Judging {model}", file=sys.stderr)
-        examined.append(examine(model, generator, reals[generator.trained_resolution], terms, court))
+    for candidate in candidates:
+        print(f"Judging {candidate.name}", file=sys.stderr)
+        examined.append(examine(candidate, reals[candidate.generator.trained_resolution], terms, court))
     reports = [report for report, _ in examined]
     page = comparison_page(reports, [pictures for _, pictures in examined], [curves_of(model) for model in models])
     write_bytes(output / "compare.html", page.encode())
@@ -146,9 +197,16 @@ def with_data(terms: Terms, models: Sequence[str]) -> Terms:
     return replace(terms, data=terms.data or data_of(models))
 
 
-def read_reals(terms: Terms, resolution: int) -> Tensor:
-    """The reals to judge by, uint8 `[n, 3, resolution, resolution]`."""
-    return load_reference(str(terms.data), max(2 * terms.count, NEAREST_AMONG), resolution)
+def read_reals(terms: Terms, resolution: int) -> Reals:
+    """The reals to judge by, `[n, 3, resolution, resolution]`.
+
+    Raises:
+        UsageError, DinogenError: see `load_reference`; or their captions do not speak of an attribute.
+    """
+    reals = load_reference(str(terms.data), max(2 * terms.count, NEAREST_AMONG), resolution)
+    for attribute in terms.attributes:
+        attribute.sides(reals.captions)
+    return reals
 
 
 def curves_of(model: str) -> dict[str, Curve]:
@@ -157,16 +215,18 @@ def curves_of(model: str) -> dict[str, Curve]:
     return read_curves(run) if run else {}
 
 
-def examine(
-    name: str, generator: Generator, reals: Tensor, terms: Terms, court: Court
-) -> tuple[dict[str, Any], Pictures]:
-    """Report and pictures of one generator."""
-    samples = sample_images(generator, terms.count, terms.seed, terms.truncation_psi)
-    judgement = judge(samples, reals, court.judges)
+def examine(candidate: Candidate, reals: Reals, terms: Terms, court: Court) -> tuple[dict[str, Any], Pictures]:
+    """Report and pictures of one generator. One that takes words draws with the captions of real images."""
+    generator, reader, images = candidate.generator, candidate.reader, reals.images
+    n = images_a_set(terms.count, len(images))
+    texts = texts_of_samples(reals.texts(), n, terms.count) if reader else []
+    words = reader.in_turn(texts) if reader else None
+    samples = sample_images(generator, terms.count, terms.seed, terms.truncation_psi, words=words)
+    judgement = judge(samples, images, court.judges)
     walks = measure_walks(generator, samples, terms.seed)
     report = {
         "verdict": [],
-        "model": name,
+        "model": candidate.name,
         "data": str(terms.data),
         "seed": terms.seed,
         "truncation_psi": terms.truncation_psi,
@@ -174,10 +234,54 @@ def examine(
         "walk_largest_step": walks.largest_step,
         "walk_ends": walks.ends,
     }
+    drawn = add_words(report, candidate, judgement, texts, reals, terms, court)
     report["verdict"] = verdict(report)
     nearest = judgement.nearest
     if court.teacher is not None:
-        n = report["counts"]["compared_images_a_set"]
-        signal, by_teacher = training_signal(samples[:n], reals[:n], reals[n : 2 * n], court.teacher)
+        signal, by_teacher = training_signal(samples[:n], images[:n], images[n : 2 * n], court.teacher)
         report["training_signal"], nearest = signal, nearest | {"teacher": by_teacher}
-    return report, draw_pictures(generator, samples, reals, nearest, terms.seed)
+    pictures = draw_pictures(generator, samples, images, nearest, terms.seed)
+    return report, replace(pictures, told=told_pictures(samples, texts), prompts=prompts_picture(drawn))
+
+
+def add_words(
+    report: dict[str, Any],
+    candidate: Candidate,
+    judged: Judgement,
+    texts: Texts,
+    reals: Reals,
+    terms: Terms,
+    court: Court,
+) -> dict[str, Tensor]:
+    """Judge how well words steer, and put what comes of it into a report.
+
+    Returns:
+        Samples by prompt, uint8 `[n, 3, R, R]`.
+    """
+    reader = candidate.reader
+    if reader is None:
+        return {}
+    n = report["counts"]["compared_images_a_set"]
+    told, of_reals = Told(judged.samples, texts), Told(judged.reals, reals.texts())
+    found = words_report(told, of_reals, reals.captions, n, court.clip_texts)
+    if found is None:
+        print(
+            f"{terms.data}: too few captions to judge words by; samples are drawn with what there is", file=sys.stderr
+        )
+        return {}
+    report["words"], method = found
+    report["method"] |= method
+    if not terms.attributes:
+        return {}
+
+    def draw(prompt: str) -> ImageSet:
+        images = sample_images(
+            candidate.generator, terms.count, terms.seed, terms.truncation_psi, words=reader.in_turn([prompt])
+        )
+        return Judges(court.judges.detector).look_at(images)
+
+    ours, real, drawn = attribute_report(terms.attributes, judged.reals, reals.captions, draw)
+    report["words"] |= ours
+    report["words"]["real_against_real"] |= real
+    report["method"]["attributes"] = ATTRIBUTE_METHOD
+    return drawn

@@ -5,7 +5,18 @@ from typing import Any
 
 from dinogen.evaluate.curves import Curve, charts, colour_of
 from dinogen.evaluate.pictures import PSI_SWEEP, Pictures, side_by_side
-from dinogen.evaluate.report import Row, comparable, figure_rows, footnote, name_of, shown, signal_rows
+from dinogen.evaluate.report import (
+    ATTRIBUTE_FIGURES,
+    Row,
+    attributes_of,
+    comparable,
+    figure_rows,
+    footnote,
+    name_of,
+    shown,
+    signal_rows,
+    words_rows,
+)
 from dinogen.page import render
 
 Report = Mapping[str, Any]
@@ -25,6 +36,8 @@ def report_page(report: Report, pictures: Pictures, curves: Mapping[str, Curve])
         report=report,
         figures=[cells(row) for row in figure_rows([report])],
         footnote=footnote(report),
+        words=[cells(row) for row in words_rows([report])],
+        asked=rows_by_prompt(report),
         signal=[cells(row) for row in signal_rows([report])],
         maps=rows_by_map(report),
         pictures=pictures,
@@ -48,6 +61,7 @@ def comparison_page(
         footnote=footnote(reports[0]),
         comparable=comparable(reports),
         figures=[cells(row) for row in figure_rows(reports)],
+        words=[cells(row) for row in words_rows(reports)],
         signal=[cells(row) for row in signal_rows(reports)],
         beside=side_by_side(pictures),
         sweep=PSI_SWEEP,
@@ -73,3 +87,14 @@ def rows_by_map(report: Report) -> list[list[str]]:
         [name, shown(value), shown(real["displacement"][name]), shown(signal["spread"][name])]
         for name, value in signal["displacement"].items()
     ]
+
+
+def rows_by_prompt(report: Report) -> list[list[str]]:
+    """What prompts ask for, and what their samples and real images get in each figure; none without prompts."""
+    words = report.get("words") or {}
+    rows = []
+    for name in attributes_of(words):
+        for prompt in words[f"obeys_{name}"]:
+            both = [(words[f"{k}_{name}"], words["real_against_real"][f"{k}_{name}"]) for k in ATTRIBUTE_FIGURES]
+            rows.append([prompt, *(shown(value[prompt]) for pair in both for value in pair)])
+    return rows

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from dinogen.evaluate.nearest import Nearest
-from dinogen.images import image_grid, stack, viewing_scale
+from dinogen.images import enlarge, image_grid, stack, to_pil, viewing_scale
 from dinogen.networks import Generator
 from dinogen.sample import interpolation_strip, sample_images, style_mixing
 
@@ -16,6 +16,7 @@ SAMPLES_SHOWN = 40
 REALS_SHOWN = 16
 COLUMNS = 8
 SAMPLES_COMPARED = 24
+TOLD_SHOWN = 12
 PAIRS_SHOWN = 8  # for each way of seeing
 WALKS_SHOWN = 4
 FACES_IN_SWEEP = 6
@@ -38,6 +39,8 @@ class Pictures:
         walks: straight walks between styles, one a row.
         sweep: a face a column, a truncation a row, from the average face to all variety.
         mixing: coarse styles of the first column's faces, finer ones of the first row's.
+        told: samples with the captions that they were drawn with; none of a generator that takes no words.
+        prompts: a row of samples for each of some prompts; None without prompts.
     """
 
     first: Tensor
@@ -48,6 +51,8 @@ class Pictures:
     walks: Image.Image
     sweep: Image.Image
     mixing: Image.Image
+    told: Sequence[tuple[Image.Image, str]] = ()
+    prompts: Image.Image | None = None
 
 
 def draw_pictures(
@@ -88,6 +93,19 @@ def mean_picture(samples: Tensor, reals: Tensor) -> Image.Image:
     """The mean of all samples beside the mean of all reals."""
     means = torch.stack([images.float().mean(dim=0).round().byte() for images in (samples, reals)])
     return image_grid(means, 2, viewing_scale(samples.shape[-1], MEAN_SIZE), ["samples", "real images"])
+
+
+def told_pictures(samples: Tensor, texts: Sequence[str | None]) -> list[tuple[Image.Image, str]]:
+    """The first samples with their captions."""
+    scale = viewing_scale(samples.shape[-1])
+    return [(to_pil(enlarge(sample[None], scale)[0]), text or "") for sample, text in zip(samples[:TOLD_SHOWN], texts)]
+
+
+def prompts_picture(drawn: Mapping[str, Tensor]) -> Image.Image | None:
+    """A row of samples for each prompt, uint8 `[n, 3, R, R]`; the same latents below each other."""
+    rows = {prompt: images[:COLUMNS] for prompt, images in drawn.items()}
+    rows = {prompt: image_grid(images, COLUMNS, viewing_scale(images.shape[-1])) for prompt, images in rows.items()}
+    return stack(rows) if rows else None
 
 
 def side_by_side(drawn: Sequence[Pictures]) -> Image.Image:

@@ -6,7 +6,8 @@ from typing import Any
 
 from dinogen.evaluate.verdict import too_few
 
-LOW, HIGH, REAL = "low", "high", "real"  # which of two values is the better one: the lower, higher, or more real one
+# Which of two values is the better one: the lower, the higher, the more real one, or neither.
+LOW, HIGH, REAL, NEITHER = "low", "high", "real", ""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,23 @@ SIGNAL_FIGURES = {
     "displacement": Figure("how far the teacher's features have still to move, mean of all maps", LOW),
     "spread": Figure("distance among generated features over that to real ones; near 1 is right", REAL),
 }
+OTHERS = "the same with captions of other images: what chance gives"
+WORD_FIGURES = {
+    "r_precision": Figure("share of images whose own caption fits best, among 100 or all different ones", HIGH),
+    "r_precision_shuffled": Figure(OTHERS, NEITHER),
+    "caption_rank": Figure("share of other captions that fit an image worse than its own", HIGH),
+    "caption_rank_shuffled": Figure(OTHERS, NEITHER),
+    "frechet_joint": Figure("Fréchet distance of images joined with their captions; lower is better", LOW),
+    "frechet_joint_shuffled": Figure(OTHERS, NEITHER),
+    "clip_score": Figure("mean cosine between CLIP's embeddings of image and caption", HIGH),
+    "clip_score_shuffled": Figure(OTHERS, NEITHER),
+}
+# Each of these is a figure for every attribute, the mean of its two prompts.
+ATTRIBUTE_FIGURES = {
+    "obeys": Figure("share of samples that show what their prompt asks for; chance is 0.5", HIGH),
+    "diversity": Figure("mean distance between two of a prompt's samples over that of real ones; 1 is right", REAL),
+    "coverage": Figure("share of such real images that have one of a prompt's samples nearby", HIGH),
+}
 NOTHING = "–"
 BEST = "*"
 DISTANCES = ("frechet_", "kernel_")  # begin the names of what is biased, or uncertain, with few images
@@ -92,6 +110,21 @@ def signal_rows(reports: Sequence[Report]) -> list[Row]:
     return make_rows(reports, signals, present)
 
 
+def words_rows(reports: Sequence[Report]) -> list[Row]:
+    """The figures on words; none where no generator takes any."""
+    blocks = [report.get("words") or {} for report in reports]
+    present = {name: figure for name, figure in WORD_FIGURES.items() if any(name in block for block in blocks)}
+    for attribute in dict.fromkeys(name for block in blocks for name in attributes_of(block)):
+        for kind, figure in ATTRIBUTE_FIGURES.items():
+            present[f"{kind}_{attribute}"] = Figure(f"{attribute}: {figure.what}", figure.best)
+    return make_rows(reports, blocks, present)
+
+
+def attributes_of(block: Report) -> list[str]:
+    """Names of the attributes that a report's words speak of."""
+    return [name.removeprefix("obeys_") for name in block if name.startswith("obeys_")]
+
+
 def known_figures(names: Collection[str]) -> dict[str, Figure]:
     """Those of `names` that are figures, in the order of a table."""
     further = {}
@@ -121,7 +154,7 @@ def make_rows(reports: Sequence[Report], blocks: Sequence[Report], figures: Mapp
             Row(
                 name,
                 [shown(value) for value in values],
-                best_of(values, figure.best, real) if comparable(reports) else set(),
+                best_of(values, figure.best, real) if comparable(reports) and figure.best != NEITHER else set(),
                 shown_interval(first["intervals"].get(name)),
                 shown(real),
                 f"too few samples: {figure.what}" if few and name.startswith(DISTANCES) else figure.what,
@@ -163,6 +196,8 @@ def report_table(report: Report) -> str:
     """A verdict, and the figures of one generator beside real against real, one line each."""
     lines = [*report["verdict"], "", f"{'figure':<22}{'ours':>12}{'95% interval':>20}{'real':>12}"]
     lines += [text_line(row) for row in figure_rows([report])]
+    if words := words_rows([report]):
+        lines += ["Words:", *map(text_line, words)]
     if signal := signal_rows([report]):
         lines += ["On the training signal, so not independent:", *map(text_line, signal)]
     return "\n".join([*lines, footnote(report)])
@@ -187,7 +222,7 @@ def comparison_table(reports: Sequence[Report]) -> str:
     numbers = [f"[{number}]" for number in range(1, len(reports) + 1)]
     lines = [f"{number} {name_of(report)}: {report['verdict'][0]}" for number, report in zip(numbers, reports)]
     lines.append("".join([f"\n{'figure':<22}", *(f"{number:>12} " for number in numbers), f"{'real':>12}"]))
-    for row in (*figure_rows(reports), *signal_rows(reports)):
+    for row in (*figure_rows(reports), *words_rows(reports), *signal_rows(reports)):
         cells = [f"{value:>12}{BEST if place in row.best else ' '}" for place, value in enumerate(row.values)]
         lines.append("".join([f"{row.name:<22}", *cells, f"{row.real:>12}"]))
     if comparable(reports):

@@ -1,4 +1,4 @@
-"""Linear regression with a penalty (ridge), in closed form, that knows how well it does on what it was not fitted to."""
+"""Linear regression with a penalty (ridge), in closed form, that knows how well it does on rows left out of the fit."""
 
 from dataclasses import dataclass
 

@@ -27,6 +27,9 @@ GOOD_COVERAGE = 0.8
 GOOD_EXCESS = 0.1
 GOOD_FACES = 0.95
 GOOD_RANGE = (0.8, 1.25)  # of diversity, and of power at the highest frequencies
+# Of the way from what shuffled captions get to what real images get, by caption_rank.
+STEERED, HARDLY_STEERED = 0.75, 0.25
+TELLS = 0.05  # with less between the two, the judge cannot tell
 SMOOTH_WALK = 3.0  # largest step over the median step
 
 Fault = Callable[[Report], str]  # a sentence; empty where there is nothing to say
@@ -50,8 +53,26 @@ def verdict(report: Report) -> list[str]:
     else:
         name, said = "Good", ["Good: faces as varied as real ones, and close to them."]
     if few := too_few(report):
-        return [*said, few] if name in SEEN_IN_FEW else [few, *said]
-    return said
+        said = [*said, few] if name in SEEN_IN_FEW else [few, *said]
+    return [*said, words] if (words := steering(report)) else said
+
+
+def steering(report: Report) -> str:
+    """What to say of words; empty where the generator takes none, or the data have no captions."""
+    if (words := report.get("words")) is None:
+        return ""
+    ours, chance = words["caption_rank"], words["caption_rank_shuffled"]
+    real, real_chance = (words["real_against_real"][name] for name in ("caption_rank", "caption_rank_shuffled"))
+    if real - real_chance < TELLS:
+        return (
+            f"Whether words steer the samples cannot be told: real images get {real:.2f}, by chance {real_chance:.2f}."
+        )
+    way = (ours - chance) / (real - chance)
+    how = "steer" if way >= STEERED else "hardly steer" if way < HARDLY_STEERED else "partly steer"
+    return (
+        f"Words {how} the samples: their own caption fits better than {percent(ours)} of others (real images: "
+        f"{percent(real)}, by chance: {percent(chance)})."
+    )
 
 
 def too_few(report: Report) -> str:

@@ -1,9 +1,8 @@
 """Whether words steer a generator: all figures of the section "Words" of a report."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,7 +11,6 @@ from torch import Tensor
 
 from dinogen.errors import DinogenError
 from dinogen.evaluate import bootstrap
-from dinogen.evaluate.attributes import METHOD as ATTRIBUTE_METHOD
 from dinogen.evaluate.attributes import Attribute, Classifier, obedience
 from dinogen.evaluate.captions import CaptionJudge, Texts, joint_distance
 from dinogen.evaluate.extractors import ClipFeatures
