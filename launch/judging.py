@@ -1,7 +1,7 @@
 """The flags that `dinogen evaluate` and `dinogen compare` share."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
@@ -71,5 +71,6 @@ def make_terms(args: Namespace) -> "Terms":
     from dinogen.evaluate.attributes import read_attributes
     from dinogen.evaluate.model import Terms
 
-    given = {name: args[name] for name in Terms.__dataclass_fields__}
-    return Terms(**given | {"attributes": read_attributes(args.attributes) if args.attributes else []})
+    given: dict[str, Any] = {name: args[name] for name in Terms.__dataclass_fields__}
+    given["attributes"] = [] if args.attributes is None else read_attributes(args.attributes)
+    return Terms(**given)

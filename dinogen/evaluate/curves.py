@@ -16,6 +16,8 @@ CHARTS = {
     **{f"individual detail at {side} px": f"metrics/individual_detail_{side}" for side in (16, 32, 64, 128, 256)},
     "displacement, mean of all maps": "overview/drift",
     "spread, mean of all maps": "overview/spread",
+    "R-precision of captions": "metrics/r_precision",
+    "captions that fit worse than the own one": "metrics/caption_rank",
     "loss": "loss/total",
     "resolution": "schedule/resolution",
     "real images a second": "overview/images_per_second",

@@ -65,6 +65,11 @@ class ImageSet:
         """Some of the images, without what is known of their faces."""
         return ImageSet(self.pixels[numbers], {name: values[numbers] for name, values in self.features.items()})
 
+    def joined(self, others: "ImageSet") -> "ImageSet":
+        """These images and others after them, without what is known of their faces."""
+        features = {name: torch.cat([values, others.features[name]]) for name, values in self.features.items()}
+        return ImageSet(torch.cat([self.pixels, others.pixels]), features)
+
     @property
     def detected(self) -> Tensor:
         """The detector's features."""

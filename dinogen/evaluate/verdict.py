@@ -54,13 +54,12 @@ def verdict(report: Report) -> list[str]:
         name, said = "Good", ["Good: faces as varied as real ones, and close to them."]
     if few := too_few(report):
         said = [*said, few] if name in SEEN_IN_FEW else [few, *said]
-    return [*said, words] if (words := steering(report)) else said
+    words = report.get("words")
+    return said if words is None else [*said, steering(words)]
 
 
-def steering(report: Report) -> str:
-    """What to say of words; empty where the generator takes none, or the data have no captions."""
-    if (words := report.get("words")) is None:
-        return ""
+def steering(words: Report) -> str:
+    """What to say of words, by figures of the captions' judge, with `real_against_real`."""
     ours, chance = words["caption_rank"], words["caption_rank_shuffled"]
     real, real_chance = (words["real_against_real"][name] for name in ("caption_rank", "caption_rank_shuffled"))
     if real - real_chance < TELLS:

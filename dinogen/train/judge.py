@@ -13,13 +13,13 @@ from dinogen.data.loader import load_crops
 from dinogen.distributed import gather_rows, rank, world_size
 from dinogen.evaluate.detector import Detector
 from dinogen.evaluate.judge import ImageSet, Judges, figures, images_a_set, reduce_to
-from dinogen.images import to_float, to_uint8
-from dinogen.networks import Generator, Words
+from dinogen.images import to_float
+from dinogen.networks import Generator
 from dinogen.pyramid import Pyramid
-from dinogen.sample import BATCH_SIZE, latents
+from dinogen.sample import BATCH_SIZE
 from dinogen.schedule import Stage
+from dinogen.train.words_judge import WordsJudge, draw_share
 
-SEED = 0  # of the samples: the same ones each time, and those that `dinogen evaluate` draws unless told otherwise
 TEACHER = "teacher"  # ends the names of figures on what the teacher sees
 
 
@@ -32,7 +32,7 @@ class RunJudge:
         resolution: of the finished images.
         look: the teacher, in the precision of training; a collective where it is sharded.
         device: where all of it computes.
-        shown: gives the words of some samples, the first one's number and their count; None in a run without text.
+        words: judges words as well, and says with which captions samples are drawn; None in a run without text.
 
     Raises:
         DinogenError: too few crops.
@@ -45,9 +45,9 @@ class RunJudge:
         resolution: int,
         look: Callable[[Tensor], Pyramid],
         device: torch.device,
-        shown: Callable[[int, int], Words] | None = None,
+        words: WordsJudge | None = None,
     ):
-        self.look, self.shown = look, shown
+        self.look, self.words = look, words
         self.device = device
         self.judges = Judges(Detector(device))
         # Checking whole shards would take minutes on big data; the loader does check what it reads.
@@ -60,24 +60,16 @@ class RunJudge:
     def measure(self, generator: Generator, stage: Stage) -> dict[str, Any]:
         """A report as of `dinogen evaluate`, with fewer figures."""
         reference, others = self.reals_at(stage.resolution)
-        ours = self.seen(self.draw(generator, stage), faces=True)
+        words_of = self.words.words_of if self.words else None
+        ours = self.seen(draw_share(generator, stage, self.share, words_of), faces=True)
         count = len(ours.pixels)
-        return {
+        report = {
             **figures(ours, reference),
             "real_against_real": figures(others, reference),
             "counts": {"samples": count, "compared_images_a_set": count},
         }
-
-    @torch.no_grad()
-    def draw(self, generator: Generator, stage: Stage) -> Tensor:
-        """This rank's samples, uint8 `[share, 3, R, R]`."""
-        start, drawn = rank() * self.share, []
-        for first in range(start, start + self.share, BATCH_SIZE):
-            count = min(BATCH_SIZE, start + self.share - first)
-            words = None if self.shown is None else self.shown(first, count)
-            z = latents(SEED, first, count, generator.z_dim)
-            drawn.append(to_uint8(generator(z, stage.resolution, stage.alpha, words=words)))
-        return torch.cat(drawn)
+        words = self.words.figures(ours, stage.resolution) if self.words else {}
+        return report | ({"words": words} if words else {})
 
     def reals_at(self, resolution: int) -> tuple[ImageSet, ImageSet]:
         """The reference, and as many other reals; looked at once for each resolution."""
@@ -110,7 +102,7 @@ class RunJudge:
 
 
 def scalars_of(report: Mapping[str, Any]) -> dict[str, float]:
-    """A report's figures for trackers.
+    """A report's figures for trackers, those on words with the others.
 
     `metrics/*` is the generator's, `metrics_real/*` that of other real images in its place. Distances in what the
     teacher sees stand apart, under `metrics_training_signal/*`: the generator is trained on that.
@@ -121,17 +113,17 @@ def scalars_of(report: Mapping[str, Any]) -> dict[str, float]:
             if isinstance(value, float):
                 apart = "_training_signal" if name.endswith(f"_{TEACHER}") else ""
                 scalars[f"{group}{apart}/{name}"] = value
-    return scalars
+    return scalars | (scalars_of(report["words"]) if "words" in report else {})
 
 
 def make_judge(
     config: RunConfig,
     look: Callable[[Tensor], Pyramid],
     device: torch.device,
-    shown: Callable[[int, int], Words] | None = None,
+    words: WordsJudge | None = None,
 ) -> RunJudge | None:
     """The judge that `saving.evaluate_kimg` asks for."""
     if config.saving.evaluate_kimg is None:
         return None
     count, resolution = config.saving.evaluate_count, config.generator.img_resolution
-    return RunJudge(Path(config.data), count, resolution, look, device, shown)
+    return RunJudge(Path(config.data), count, resolution, look, device, words)

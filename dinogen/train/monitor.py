@@ -18,7 +18,7 @@ from torch import Tensor
 
 from dinogen.config import RunConfig
 from dinogen.distributed import from_first_rank
-from dinogen.evaluate.verdict import verdict
+from dinogen.evaluate.verdict import steering, verdict
 from dinogen.files import make_output_folder
 from dinogen.images import save_png
 from dinogen.networks import Generator
@@ -137,8 +137,17 @@ class Monitor:
     def log_judgement(self, report: Mapping[str, Any]) -> None:
         """Write what a judge found, at the present clock."""
         self.trackers.log({f"{OVERVIEW}/face_rate": report["face_rate"], **scalars_of(report)}, self.cur_nimg)
-        self.judged = " ".join(verdict(report)[:2])
+        said = verdict(report)[:2]
+        if (words := report.get("words")) and (sentence := steering(words)) not in said:
+            said.append(sentence)
+        self.judged = " ".join(said)
         LOG.debug(f"{self.cur_nimg / 1000:.3f} kimg: {self.judged}")
+
+    def log_steering(self, words: Mapping[str, Any]) -> None:
+        """Write how well words steer, at the present clock."""
+        if words:
+            self.trackers.log(scalars_of(words), self.cur_nimg)
+            LOG.debug(f"{self.cur_nimg / 1000:.3f} kimg: {steering(words)}")
 
     def watch_spread(self, spread: float) -> bool:
         """Raise an alarm when generated features have been far too alike for long: this is how such training fails."""

@@ -42,6 +42,7 @@ from dinogen.train.stopping import SIGNAL_CAME, StopRequest, describe_end
 from dinogen.train.trackers import check_trackers
 from dinogen.train.watchdog import Watchdog
 from dinogen.train.wording import make_wording
+from dinogen.train.words_judge import make_words_judge
 
 CLIP_GRAD_NORM = 10.0  # largest norm of the gradient: an outlier's step is as long as this one's
 
@@ -92,7 +93,8 @@ class Trainer:
             *(term for term in self.comparer.loss.terms if term.keeps),
             *([self.wording] if self.wording else []),
         ]
-        self.judge = make_judge(config, self.comparer.see, self.device, self.shown_words)
+        self.words_judge = make_words_judge(config, self.wording.reader if self.wording else None, self.device)
+        self.judge = make_judge(config, self.comparer.see, self.device, self.words_judge)
         self.cur_nimg = 0
         self.cur_step = 0
         loader_state = self.resume() or LoaderState(0, 0)
@@ -191,18 +193,22 @@ class Trainer:
 
     def write_regularly(self, before: int, monitor: Monitor) -> None:
         """Pictures, snapshot and checkpoint, each when its time has come since the clock read `before`."""
-        if self.crossed(before, self.config.saving.snapshot_kimg):
+        shown = self.crossed(before, self.config.saving.snapshot_kimg)
+        judged = self.crossed(before, self.config.saving.evaluate_kimg)
+        if shown:
             self.attempt(lambda: monitor.show_pictures(self.G_ema))
             self.attempt(self.save_snapshot)
-        if self.judge is not None and self.crossed(before, self.config.saving.evaluate_kimg):
-            self.evaluate(monitor)
+        if shown or judged:
+            self.evaluate(monitor, whole=judged)
         if self.crossed(before, self.config.saving.checkpoint_kimg):
             self.attempt(self.save)
 
-    def evaluate(self, monitor: Monitor) -> None:
-        """Judge the averaged generator, if the run does so. On all ranks."""
-        if self.judge is not None:
+    def evaluate(self, monitor: Monitor, whole: bool = True) -> None:
+        """Judge the averaged generator, if the run does so, or how words steer it alone. On all ranks."""
+        if whole and self.judge is not None:
             monitor.log_judgement(self.judge.measure(self.G_ema, self.stage))
+        elif self.words_judge is not None:
+            monitor.log_steering(self.words_judge.measure(self.G_ema, self.stage))
 
     def crossed(self, before: int, kimg: float | None) -> bool:
         """Whether the clock has just passed a multiple of a number of kimg; None has none."""
