@@ -10,7 +10,7 @@ from launch.command import CommandParser
 from launch.drawing import add_drawing
 
 if TYPE_CHECKING:
-    from dinogen.evaluate.model import Terms
+    from dinogen.evaluate.court import Terms
 
 
 def add_terms(parser: CommandParser) -> None:
@@ -69,7 +69,7 @@ def make_terms(args: Namespace) -> "Terms":
         UsageError: see `read_attributes`.
     """
     from dinogen.evaluate.attributes import read_attributes
-    from dinogen.evaluate.model import Terms
+    from dinogen.evaluate.court import Terms
 
     given: dict[str, Any] = {name: args[name] for name in Terms.__dataclass_fields__}
     given["attributes"] = [] if args.attributes is None else read_attributes(args.attributes)

@@ -2,131 +2,31 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from dinogen.errors import UsageError
 from dinogen.evaluate.attributes import METHOD as ATTRIBUTE_METHOD
-from dinogen.evaluate.attributes import Attribute
 from dinogen.evaluate.captions import Texts
+from dinogen.evaluate.court import Candidate, Court, Terms
 from dinogen.evaluate.curves import Curve, read_curves
-from dinogen.evaluate.detector import Detector
-from dinogen.evaluate.extractors import ClipFeatures, Extractor, InceptionFeatures
 from dinogen.evaluate.judge import ImageSet, Judgement, Judges, images_a_set, judge
 from dinogen.evaluate.pages import comparison_page, report_page
 from dinogen.evaluate.pictures import Pictures, draw_pictures, prompts_picture, told_pictures
 from dinogen.evaluate.reference import Reals, data_of, load_reference
 from dinogen.evaluate.report import comparison_table, report_table
-from dinogen.evaluate.signal import find_teacher, training_signal
+from dinogen.evaluate.signal import training_signal
 from dinogen.evaluate.verdict import verdict
 from dinogen.evaluate.walks import measure_walks
-from dinogen.evaluate.words import Told, attribute_report, open_clip_texts, texts_of_samples, words_report
+from dinogen.evaluate.words import Told, attribute_report, texts_of_samples, words_report
 from dinogen.files import write_bytes, write_json
 from dinogen.images import save_png
-from dinogen.networks import Generator
-from dinogen.opening import choose_device, load_generator, run_of
-from dinogen.reader import Reader, load_reader
+from dinogen.opening import choose_device, run_of
 from dinogen.sample import sample_images
-from dinogen.teachers import Teacher
-from dinogen.text import CaptionTable
 
 NEAREST_AMONG = 5_000  # reals searched for the nearest to each sample, at most
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What must be equal for two generators to be compared.
-
-    Args:
-        data: real images, see `load_reference`; None takes what the models were trained on, see `data_of`.
-        count: samples to draw; twice as many reals are compared with.
-        seed: of the samples.
-        truncation_psi: 1 keeps all variety.
-        inception: weights of the Inception network, see `InceptionFeatures`; None leaves it out.
-        clip: a CLIP, see `ClipFeatures`; None leaves it out.
-        teacher: whose view is reported as the training signal, see `find_teacher`.
-        attributes: that prompts ask for, in models that take words.
-        encoder: a folder or a hub id that has the models' text encoder now, see `load_reader`.
-    """
-
-    data: str | Path | None
-    count: int
-    seed: int = 0
-    truncation_psi: float = 1.0
-    inception: str | None = None
-    clip: str | None = None
-    teacher: str = "auto"
-    attributes: Sequence[Attribute] = ()
-    encoder: str | None = None
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """Who is judged.
-
-    Args:
-        name: as the user gave it.
-        generator: draws.
-        reader: of its captions; None for a generator that takes none.
-    """
-
-    name: str
-    generator: Generator
-    reader: Reader | None
-
-    @classmethod
-    def open_all(cls, models: Sequence[str], terms: Terms, device: torch.device) -> "list[Candidate]":
-        """Open generators and what reads their captions.
-
-        Raises:
-            UsageError, DinogenError: see `load_generator` and `load_reader`; or none of them takes words, and terms
-                ask for some.
-        """
-        generators = [load_generator(model, device) for model in models]
-        if not any(generator.takes_words for generator in generators):
-            for flag, given in (("attributes", terms.attributes), ("encoder", terms.encoder)):
-                if given:
-                    raise UsageError(f"--{flag}: {', '.join(models)}: trained without words; leave it out")
-        return [
-            cls(model, generator, load_reader(model, device, terms.encoder) if generator.takes_words else None)
-            for model, generator in zip(models, generators)
-        ]
-
-
-@dataclass(frozen=True)
-class Court:
-    """Everybody who looks at images under the same terms.
-
-    Args:
-        judges: not used in training.
-        teacher: used in training; None where it is not at hand.
-        clip_texts: the half of a CLIP that reads; None where it is not at hand, or no model takes words.
-    """
-
-    judges: Judges
-    teacher: Teacher | None
-    clip_texts: CaptionTable | None = None
-
-    @classmethod
-    def under(cls, terms: Terms, device: torch.device, worded: bool = False) -> "Court":
-        """Load all of them; `worded` says whether a model takes words.
-
-        Raises:
-            UsageError, DinogenError: one that was asked for is not available.
-        """
-        others: list[Extractor] = []
-        texts = None
-        if terms.inception is not None:
-            others.append(InceptionFeatures(terms.inception, device))
-        if terms.clip is not None:
-            clip = ClipFeatures(terms.clip, device)
-            others.append(clip)
-            texts = open_clip_texts(terms.clip, device) if worded and clip.projected else None
-        return cls(Judges(Detector(device), others), find_teacher(terms.teacher, str(terms.data), device), texts)
 
 
 def evaluate_model(model: str | Path, terms: Terms, output: Path, device: str = "auto") -> dict[str, Any]:
