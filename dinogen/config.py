@@ -299,7 +299,8 @@ class SavingConfig:
         log_kimg: distance between two points of the logged scalars in kimg.
         evaluate_kimg: distance in kimg between judgements as by dinogen evaluate. The default never judges. Each takes
             seconds.
-        evaluate_count: number of samples in each judgement, compared with as many real images.
+        evaluate_count: number of samples in each judgement, compared with as many real images; in a run with words at
+            each snapshot as well.
     """
 
     checkpoint_kimg: float = 50.0

@@ -16,9 +16,10 @@ from dinogen.evaluate.judge import ImageSet, Judges, figures, images_a_set, redu
 from dinogen.images import to_float
 from dinogen.networks import Generator
 from dinogen.pyramid import Pyramid
+from dinogen.reader import Reader
 from dinogen.sample import BATCH_SIZE
 from dinogen.schedule import Stage
-from dinogen.train.words_judge import WordsJudge, draw_share
+from dinogen.train.words_judge import WordsJudge, draw_share, make_words_judge
 
 TEACHER = "teacher"  # ends the names of figures on what the teacher sees
 
@@ -120,10 +121,11 @@ def make_judge(
     config: RunConfig,
     look: Callable[[Tensor], Pyramid],
     device: torch.device,
-    words: WordsJudge | None = None,
+    reader: Reader | None,
 ) -> RunJudge | None:
     """The judge that `saving.evaluate_kimg` asks for."""
     if config.saving.evaluate_kimg is None:
         return None
     count, resolution = config.saving.evaluate_count, config.generator.img_resolution
+    words = make_words_judge(config, reader, device)
     return RunJudge(Path(config.data), count, resolution, look, device, words)

@@ -3,6 +3,7 @@
 from collections import abc
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from dinogen.errors import DinogenError
 from dinogen.files import atomic_folder
 from dinogen.kept import Kept, KeptAdam, KeptModule
 from dinogen.networks import Generator, Words
+from dinogen.reader import Reader
 from dinogen.schedule import (
     Stage,
     all_batch_sizes,
@@ -42,7 +44,7 @@ from dinogen.train.stopping import SIGNAL_CAME, StopRequest, describe_end
 from dinogen.train.trackers import check_trackers
 from dinogen.train.watchdog import Watchdog
 from dinogen.train.wording import make_wording
-from dinogen.train.words_judge import make_words_judge
+from dinogen.train.words_judge import WordsJudge, make_words_judge
 
 CLIP_GRAD_NORM = 10.0  # largest norm of the gradient: an outlier's step is as long as this one's
 
@@ -93,8 +95,7 @@ class Trainer:
             *(term for term in self.comparer.loss.terms if term.keeps),
             *([self.wording] if self.wording else []),
         ]
-        self.words_judge = make_words_judge(config, self.wording.reader if self.wording else None, self.device)
-        self.judge = make_judge(config, self.comparer.see, self.device, self.words_judge)
+        self.judge = make_judge(config, self.comparer.see, self.device, self.reader)
         self.cur_nimg = 0
         self.cur_step = 0
         loader_state = self.resume() or LoaderState(0, 0)
@@ -126,6 +127,16 @@ class Trainer:
     def shown_words(self) -> Callable[[int, int], Words] | None:
         """What gives the words of pictures for people and judges."""
         return self.wording.shown if self.wording else None
+
+    @property
+    def reader(self) -> Reader | None:
+        """What reads captions; None in a run without text."""
+        return self.wording.reader if self.wording else None
+
+    @cached_property
+    def words_judge(self) -> WordsJudge | None:
+        """What says how well words steer; not opened before it is asked."""
+        return self.judge.words if self.judge else make_words_judge(self.config, self.reader, self.device)
 
     @property
     def signal_received(self) -> int | None:
@@ -237,10 +248,9 @@ class Trainer:
             coder.clear()
         elif not coder.parts:
             LOG.info("Making codes of real images for the warm-up.")
-            reader = self.wording.reader if self.wording else None
             coder.restore(
                 from_first_rank(
-                    lambda: fit_coder(coder, self.config.data, self.comparer.code_stage, reader), self.device
+                    lambda: fit_coder(coder, self.config.data, self.comparer.code_stage, self.reader), self.device
                 )
             )
         coder.to(self.device)
