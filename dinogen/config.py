@@ -174,17 +174,19 @@ class SlicesConfig:
     Args:
         weight: factor of its loss.
         from_kimg: kimg at which it begins.
-        from_resolution: resolution in pixels of the first stage that has it.
+        from_resolution: resolution in pixels of the first stage that has it, 32 or more.
     """
 
     weight: float = 1.0
     from_kimg: float = 0.0
-    from_resolution: int = 4
+    from_resolution: int = 32
 
     def check(self) -> None:
         """Refuse impossible values. (A parser hides errors in the creation of what may be absent.)"""
         require(self, "slices", "positive", "weight")
         require(self, "slices", "not negative", "from_kimg")
+        if self.from_resolution < 32:
+            raise UsageError(f"slices.from_resolution {self.from_resolution} is too small; take 32 or more")
 
 
 @dataclass

@@ -43,7 +43,7 @@ def test_images_that_are_all_alike_come_to_differ_as_real_ones_do():
         loss.backward()
         optimizer.step()
     finest, wanted = (octaves(each, 32)[0][32].var(dim=0).mean() for each in (images.detach(), striped(512, 999)))
-    assert 0.5 < float(finest / wanted) < 1.2
+    assert 0.3 < float(finest / wanted) < 1.2
 
 
 def test_a_step_can_be_taken_again_and_the_next_one_looks_along_other_axes():
@@ -56,3 +56,26 @@ def test_a_step_can_be_taken_again_and_the_next_one_looks_along_other_axes():
 def test_it_begins_when_and_where_the_config_says(clock, resolution, on):
     term = SlicedDetail(SlicesConfig(from_kimg=1, from_resolution=64), seed=0)
     assert term.is_on(clock, resolution) == on
+
+
+def test_detail_goes_where_what_lies_under_it_says():
+    """Dark images have a fine pattern and bright ones none: any image may have it for a term that sees detail alone."""
+    rng = torch.Generator().manual_seed(0)
+    pattern = torch.tensor([1.0, -1.0]).repeat(16)
+
+    def drawn(n: int, detailed: bool) -> tuple[torch.Tensor, torch.Tensor]:
+        dark = torch.rand(n, 1, 1, 1, generator=rng) < 0.5
+        flat = torch.where(dark, -0.5, 0.5) + 0.05 * torch.randn(n, 3, 1, 1, generator=rng)
+        return flat + torch.where(dark, 0.3, 0.0) * pattern * detailed, dark.flatten()
+
+    flat, dark = drawn(48, detailed=False)
+    detail = (0.02 * torch.randn(48, 3, 32, 32, generator=rng)).requires_grad_()
+    optimizer = torch.optim.Adam([detail], lr=0.02)
+    for step in range(200):
+        reals = drawn(48, detailed=True)[0].expand(-1, -1, 32, -1)
+        loss = loss_of(flat.expand(-1, -1, 32, 32) + octaves(detail, 32)[0][32], reals, step)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    strength = (detail.detach() * pattern).mean(dim=(1, 2, 3))
+    assert strength[dark].mean() > 0.05 and strength[dark].mean() > 2 * strength[~dark].abs().mean()

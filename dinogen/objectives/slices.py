@@ -4,11 +4,15 @@ A teacher sees little of the finest octaves, and optimal transport between small
 away. In one dimension transport is sorting, and it averages nothing (sliced transport, Bonneel et al. 2015). Each step
 turns blocks of pixels by a random rotation and sorts generated and real ones along each axis. This is one step of
 iterative distribution transfer (Pitié, Kokaram and Dahyot 2007).
+
+A block comes with what lies under it, the coarser part of the image there. So hair's detail goes where hair is: without
+it each place gets the right share of hair's and of skin's detail, in any images.
 """
 
 from collections.abc import Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dinogen.config import RunConfig, SlicesConfig
@@ -17,6 +21,8 @@ from dinogen.objectives.base import ObjectiveResult, Seen, Surroundings, Term
 from dinogen.octaves import octaves
 
 BLOCK = 8  # pixels a side
+DETAIL = 3 * BLOCK**2  # numbers of a block
+GROUND = 3 * (BLOCK // 2) ** 2  # numbers of what lies under it
 OCTAVES = 2  # the finest
 PLACES = 256  # blocks of an octave in one step, at most: a part of them does, as the grid moves from step to step
 SMALLEST_VARIANCE = 1e-5  # about that of rounding to 8 bits
@@ -52,15 +58,20 @@ class SlicedDetail(Term):
         # A function of the clock: the same on all ranks, and after a resume.
         rng = torch.Generator().manual_seed(self.seed * 1_000_003 + seen.cur_nimg)
         shift = torch.randint(BLOCK, (2,), generator=rng).tolist()
-        rotation = torch.linalg.qr(torch.randn(3 * BLOCK**2, 3 * BLOCK**2, generator=rng)).Q.to(seen.images.device)
+        axes = torch.randn(DETAIL + GROUND, DETAIL + GROUND, generator=rng)
+        rotation = torch.linalg.qr(axes).Q.to(seen.images.device)
         coarsest = seen.resolution >> (OCTAVES - 1)
         ours, theirs = (octaves(images, coarsest)[0] for images in (seen.images, seen.real_images))
         losses: dict[str, Tensor] = {}
         for side, octave in ours.items():
-            h, p = blocks(octave, shift), blocks(theirs[side], shift)
+            h = blocks(octave, shift)
             some = torch.randperm(len(h), generator=rng)[:PLACES].to(h.device)
-            h, p = h[some], p[some]
-            way, variance = ways(h.detach(), p, rotation)
+            h, p = h[some], blocks(theirs[side], shift)[some]
+            pairs = ((octave, h, seen.images), (theirs[side], p, seen.real_images))
+            grounded = [
+                torch.cat([rows.detach(), ground(images, of, shift)[some]], dim=2) for of, rows, images in pairs
+            ]
+            way, variance = ways(*grounded, rotation)
             losses[f"slices/{side}"] = (h - (h + way).detach()).square().mean() / variance
         return ObjectiveResult(torch.stack(list(losses.values())).mean(), means_over_ranks(losses))
 
@@ -72,25 +83,38 @@ def blocks(images: Tensor, shift: list[int]) -> Tensor:
 
 
 @torch.no_grad()
+def ground(images: Tensor, octave: Tensor, shift: list[int]) -> Tensor:
+    """What lies under the blocks of an octave of images: the image of that size without it, `[L, n, GROUND]`."""
+    side = octave.shape[-1]
+    under = blocks(F.avg_pool2d(images, images.shape[-1] // side) - octave, shift)
+    return F.avg_pool2d(under.unflatten(2, (3, BLOCK, BLOCK)).flatten(0, 1), 2).flatten(1).unflatten(0, under.shape[:2])
+
+
+@torch.no_grad()
 @torch.autocast("cuda", enabled=False)
 @torch.autocast("cpu", enabled=False)
 def ways(h: Tensor, p: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:
     """Where each of this rank's blocks should move along the axes of a rotation, and the variance of the real ones.
 
     Args:
-        h: `[L, n, C]`, generated.
-        p: `[L, n, C]`, real.
-        rotation: `[C, C]`, orthonormal.
+        h: `[L, n, DETAIL + GROUND]`, generated blocks with what lies under them, which counts but does not move.
+        p: the same of real ones.
+        rotation: `[DETAIL + GROUND, DETAIL + GROUND]`, orthonormal.
 
     Returns:
-        `[L, n, C]`, and a scalar.
+        `[L, n, DETAIL]`, and a scalar.
     """
-    generated, real = (rotation.T @ rows_to_problems(x.float()).mT for x in (h, p))
+    generated, real = (rows_to_problems(x.float()).mT for x in (h, p))
+    total = (real - real.mean(dim=2, keepdim=True)).square().mean(dim=2)
+    detail, under = sum_over_ranks(torch.stack([part.sum() for part in total.split([DETAIL, GROUND], dim=1)]))
+    # Both parts count alike, however much more there is of what lies under the detail.
+    scale = (detail / under.clamp(min=SMALLEST_VARIANCE)).sqrt()
+    for each in (generated, real):
+        each[:, DETAIL:] *= scale
+    generated, real = rotation.T @ generated, rotation.T @ real
     moved = torch.empty_like(generated).scatter_(2, generated.argsort(dim=2), real.sort(dim=2).values)
-    total = (real - real.mean(dim=2, keepdim=True)).square().mean(dim=(1, 2)).sum()
-    variance = sum_over_ranks(total) / len(h)
-    way = (rotation @ (moved - generated)).mT
-    return problems_to_rows(way, len(h)), variance.clamp(min=SMALLEST_VARIANCE)
+    way = (rotation[:DETAIL] @ (moved - generated)).mT
+    return problems_to_rows(way, len(h)), (detail / len(h) / DETAIL).clamp(min=SMALLEST_VARIANCE)
 
 
 def slices_terms(config: RunConfig, surroundings: Surroundings) -> Iterator[Term]:
