@@ -25,6 +25,9 @@ GIF_PALETTE_FRAMES = 16  # that the colours are chosen by
 PNG_KEY = "dinogen"
 GAP = 2  # white pixels between tiles
 TEXT_SIZE = 12
+TITLE_SIZE = 16  # of what was drawn by words
+MOST_LINES = 6  # of a title
+TITLE_WIDTH = 480  # pixels that titles have at least
 LABEL = 18  # pixels for a line of text below a tile
 HEADING = 20  # pixels for a line of text above a picture
 
@@ -91,9 +94,48 @@ def stack(pictures: Mapping[str, Image.Image]) -> Image.Image:
     return page
 
 
-def write(page: Image.Image, text: str, x: float, y: float, anchor: str = "la") -> None:
+def titled(pictures: Sequence[Image.Image], titles: Sequence[str]) -> Image.Image:
+    """Pictures one below the other, each with a text above it, in as many lines as it needs, six at most.
+
+    Raises:
+        ValueError: not as many titles as pictures.
+    """
+    width = max(TITLE_WIDTH, *(picture.width for picture in pictures))
+    texts = [lines_of(title, width, TITLE_SIZE) for title in titles]
+    line = TITLE_SIZE * 3 // 2
+    heights = [len(lines) * line + picture.height + line for lines, picture in zip(texts, pictures, strict=True)]
+    page = Image.new("RGB", (width, sum(heights) - line), "white")
+    top = 0
+    for lines, picture, height in zip(texts, pictures, heights):
+        for number, text in enumerate(lines):
+            write(page, text, 1, top + number * line, size=TITLE_SIZE)
+        page.paste(picture, (0, top + len(lines) * line))
+        top += height
+    return page
+
+
+def lines_of(text: str, width: int, size: int) -> list[str]:
+    """A text broken between words, and within words that are too long, into lines of at most `width` pixels."""
+    font = ImageFont.load_default(size)
+    lines = [""]
+    for word in text[: width * MOST_LINES].split():  # a letter has a pixel at least
+        longer = f"{lines[-1]} {word}".lstrip()
+        if font.getlength(longer) <= width:
+            lines[-1] = longer
+            continue
+        lines += [""] if lines[-1] else []
+        for letter in word:
+            if font.getlength(lines[-1] + letter) > width:
+                lines.append("")
+            lines[-1] += letter
+    if len(lines) > MOST_LINES:
+        lines = [*lines[: MOST_LINES - 1], lines[MOST_LINES - 1].rstrip() + " …"]
+    return lines
+
+
+def write(page: Image.Image, text: str, x: float, y: float, anchor: str = "la", size: int = TEXT_SIZE) -> None:
     """Put a line of text into a picture, in black; `anchor` says what of it stands at `(x, y)`, in Pillow's letters."""
-    ImageDraw.Draw(page).text((x, y), text, "black", ImageFont.load_default(TEXT_SIZE), anchor=anchor)
+    ImageDraw.Draw(page).text((x, y), text, "black", ImageFont.load_default(size), anchor=anchor)
 
 
 def to_pil(image: Tensor) -> Image.Image:

@@ -9,6 +9,7 @@ from torch import Tensor
 from dinogen.images import to_uint8
 from dinogen.networks import Generator, Words
 from dinogen.networks.synthesis import block_resolutions
+from dinogen.networks.words import words_between
 
 BATCH_SIZE = 16
 
@@ -134,6 +135,61 @@ def interpolation_loop(
         corner = torch.from_numpy(some).long().clamp(max=faces - 1)
         fraction = torch.from_numpy(some).float().sub(corner)[:, None].to(corners)
         yield from draw(generator, corners[corner].lerp(corners[corner + 1], fraction))
+
+
+@torch.no_grad()
+def word_strip(
+    generator: Generator, start: Words, end: Words, rows: int, frames: int, seed: int, truncation_psi: float = 1.0
+) -> Tensor:
+    """Faces that stay the same while their words change, see `words_between`.
+
+    Args:
+        generator: draws at its trained resolution R.
+        start: words of one image.
+        end: other ones.
+        rows: faces; row r shows sample r of the seed.
+        frames: images in a row, both ends included; 2 or more.
+        seed: 0 or more.
+        truncation_psi: 1 keeps all variety, 0 draws the average style.
+
+    Returns:
+        uint8 `[rows · frames, 3, R, R]` on the CPU, row by row.
+    """
+    shares = torch.linspace(0, 1, frames)
+    z = latents(seed, 0, rows, generator.z_dim)
+    return torch.cat([draw_between(generator, one, start, end, shares, truncation_psi) for one in z])
+
+
+@torch.no_grad()
+def word_loop(
+    generator: Generator, start: Words, end: Words, frames: int, seed: int, truncation_psi: float = 1.0
+) -> Iterator[Tensor]:
+    """Sample 0 of a seed while its words change and change back, slowly at both ends, so that each can be seen.
+
+    Args:
+        generator: draws at its trained resolution R.
+        start: words of one image.
+        end: other ones.
+        frames: images in the loop; the frame after the last would be the first again.
+        seed: 0 or more.
+        truncation_psi: 1 keeps all variety, 0 draws the average style.
+
+    Yields:
+        `frames` times uint8 `[3, R, R]` on the CPU.
+    """
+    z = latents(seed, 0, 1, generator.z_dim)[0]
+    shares = 0.5 - 0.5 * torch.cos(torch.arange(frames) * (2 * torch.pi / frames))
+    for some in shares.split(BATCH_SIZE):
+        yield from draw_between(generator, z, start, end, some, truncation_psi)
+
+
+def draw_between(
+    generator: Generator, z: Tensor, start: Words, end: Words, shares: Tensor, truncation_psi: float
+) -> Tensor:
+    """One latent `[z_dim]` with words at some shares `[n]` of the way: uint8 `[n, 3, R, R]` on the CPU."""
+    every = torch.zeros(len(shares), dtype=torch.long)
+    words = words_between(start[every], end[every], shares)
+    return draw(generator, generator.style(z[None], truncation_psi, words), words)
 
 
 @torch.no_grad()

@@ -1,8 +1,17 @@
 """The flags that all verbs share which draw with a generator."""
 
-from jsonargparse.typing import NonNegativeFloat, NonNegativeInt
+from typing import TYPE_CHECKING
+
+from jsonargparse import Namespace
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, restricted_number_type
 
 from launch.command import CommandParser
+
+if TYPE_CHECKING:
+    from dinogen.networks import Generator
+    from dinogen.reader import Reader
+
+AtLeastOne = restricted_number_type("AtLeastOne", float, (">=", 1))
 
 A_GENERATOR = "a run (its newest snapshot), a snapshot, or a hub id such as owner/name"
 
@@ -23,3 +32,69 @@ def add_drawing(parser: CommandParser) -> None:
         default="auto",
         help="device to compute on: auto takes a GPU where there is one; or cpu, cuda",
     )
+
+
+def add_words(parser: CommandParser, of: str) -> None:
+    """How words steer what is drawn.
+
+    Args:
+        parser: of the verb.
+        of: the flags that give the words, for the help.
+    """
+    add = parser.add_argument
+    add(
+        "--guidance",
+        type=AtLeastOne,
+        default=1.0,
+        help=f"how far the words of {of} are exaggerated, at the cost of variety. 1 is not at all, and the "
+        "words.guidance of training is the most",
+    )
+    add(
+        "--encoder",
+        type=str,
+        default=None,
+        help=f"text encoder that reads {of}, where it is not where it was in training: a folder or a hub id",
+    )
+
+
+def check_words(args: Namespace, given: bool, of: str) -> None:
+    """Refuse flags about words without words.
+
+    Raises:
+        UsageError: says which.
+    """
+    from dinogen.errors import UsageError
+
+    if args.guidance != 1 and not given:
+        raise UsageError(f"--guidance {args.guidance:g} exaggerates words, and there are none; give {of} too")
+    if args.encoder is not None and not given:
+        raise UsageError(f"--encoder {args.encoder} reads words, and there are none; give {of} too")
+
+
+def open_reader(args: Namespace, generator: "Generator") -> "Reader":
+    """What reads the words of a generator.
+
+    Raises:
+        UsageError: it takes no words, or less guidance.
+        DinogenError: see `load_reader`.
+    """
+    from dinogen.reader import load_reader
+
+    reader = load_reader(args.model, generator.w_avg.device, args.encoder)
+    reader([None], args.guidance)  # refuses what was not learned before the work begins
+    return reader
+
+
+def tidy(text: str, where: str) -> str:
+    """A text with one space for each white space.
+
+    Raises:
+        UsageError: it came in another encoding than UTF-8.
+    """
+    from dinogen.errors import UsageError
+
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{where}: cannot be read as UTF-8 text") from error
+    return " ".join(text.split())

@@ -1,75 +1,190 @@
 """`dinogen sample`: draw faces with a trained generator."""
 
 import sys
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 
-from dinogen.advice import command_line
+from dinogen.advice import command_line, counted
 from launch.command import CommandParser, run_command, say_done
-from launch.drawing import A_GENERATOR, add_drawing
+from launch.drawing import A_GENERATOR, add_drawing, add_words, check_words, open_reader, tidy
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+COUNT = 64
+COUNT_OF_EACH = 8  # with several prompts
 GRID_IMAGES = 100
+TABLE_ROWS, TABLE_COLUMNS = 24, 12
+PROMPTS = "--prompt or --prompts"
 
 
 def build_parser() -> CommandParser:
     parser = CommandParser(
         "sample",
         "Draw faces with a trained generator: one PNG each, and grid.png to look at.",
-        "Sample number i depends on --seed and i alone: drawing more of them later does not change the first ones. "
-        "seed0007-000012.png is sample 12 of seed 7; model, seed and truncation are kept in the file.",
+        "Sample number i depends on --seed, i and its prompt alone: drawing more of them later does not change the "
+        "first ones. seed0007-000012.png is sample 12 of seed 7. With several prompts, "
+        "prompt0003-seed0007-000012.png is that of prompt 3, counted from 0. Model, seed, truncation and prompt are "
+        "kept in the file.\n\n"
+        'Example: dinogen sample --model runs/faces --prompt "a man with glasses" "a woman with red hair"',
     )
     add = parser.add_argument
     add("--model", type=str, required=True, help=f"generator to draw with: {A_GENERATOR}")
-    add("--count", type=PositiveInt, default=64, help="number of faces to draw")
+    add(
+        "--count",
+        type=PositiveInt,
+        default=None,
+        help=f"number of faces to draw, of each prompt if there are some (default: {COUNT}, with several prompts "
+        f"{COUNT_OF_EACH})",
+    )
     add(
         "--output",
         type=Path,
         default=Path("samples"),
-        help=f"folder for the faces and grid.png of the first {GRID_IMAGES}",
+        help=f"folder for the faces and grid.png of the first {GRID_IMAGES}. With several prompts it has a row for "
+        f"each of the first {TABLE_ROWS}, with the same {TABLE_COLUMNS} faces at most in other words",
     )
+    add(
+        "--prompt",
+        type=str,
+        nargs="+",
+        action="extend",
+        default=None,
+        metavar="TEXT",
+        help="words that say what the faces shall be like, in quotes; several texts are several prompts. For models "
+        "that were trained with captions: without a prompt, or with an empty one, they draw whatever comes",
+    )
+    add("--prompts", type=Path, default=None, metavar="FILE", help="text file in UTF-8 with a prompt a line")
+    add_words(parser, PROMPTS)
     add_drawing(parser)
     return parser
+
+
+@dataclass
+class Series:
+    """The faces of one prompt.
+
+    Args:
+        prompt: None where there is none.
+        prefix: of the files' names.
+        about: what the files keep.
+    """
+
+    prompt: str | None
+    prefix: str
+    about: str
 
 
 def work(args: Namespace) -> None:
     import torch
 
     from dinogen.files import make_output_folder
-    from dinogen.images import grid_columns, image_grid, save_png, to_pil, viewing_scale
+    from dinogen.images import save_png, to_pil
     from dinogen.opening import choose_device, load_generator
     from dinogen.progress import progress_bar
     from dinogen.sample import sample_batches
 
+    prompts = prompts_of(args)
+    check_words(args, bool(prompts), PROMPTS)
     generator = load_generator(args.model, choose_device(args.device))
+    reader = open_reader(args, generator) if prompts else None
+    if reader is not None:
+        reader.vectors(prompts)  # all of them, so that it is said before the drawing which are too long
     output = make_output_folder(args.output)
     about = f"model {generator.fingerprint}, seed {args.seed}, truncation_psi {args.truncation_psi:g}"
-    names = [f"seed{args.seed:04d}-{index:06d}.png" for index in range(args.count)]
-    warn_of_others(output, names, about)
-    shown = []
-    with progress_bar(args.count, "drawing") as bar:
-        for batch in sample_batches(generator, args.count, args.seed, args.truncation_psi):
-            for image in batch:
-                save_png(to_pil(image), output / names[bar.n], about)
-                bar.update()
-                if len(shown) < GRID_IMAGES:
-                    shown.append(image)
-    scale = viewing_scale(generator.trained_resolution)
-    save_png(image_grid(torch.stack(shown), grid_columns(len(shown)), scale), output / "grid.png")
-    walk = command_line("interpolate", model=args.model, output="faces.mp4")
-    say_done(output, walk, remark=f"{args.count} faces and grid.png", faces=args.count)
+    series = list(series_of(prompts, about, args.guidance))
+    count = args.count or (COUNT_OF_EACH if len(series) > 1 else COUNT)
+    warn_of_others(output, {f"{each.prefix}{name}" for each in series for name in names_of(args.seed, count)}, series)
+    shown, most = [], GRID_IMAGES if len(series) == 1 else TABLE_COLUMNS
+    with progress_bar(count * len(series), "drawing") as bar:
+        for each in series:
+            words = reader.in_turn([each.prompt], args.guidance) if reader is not None else None
+            names = names_of(args.seed, count)
+            drawn = []
+            for batch in sample_batches(generator, count, args.seed, args.truncation_psi, words=words):
+                for image in batch:
+                    save_png(to_pil(image), output / f"{each.prefix}{next(names)}", each.about)
+                    bar.update()
+                    drawn += [image] if len(drawn) < most else []
+            shown += [torch.stack(drawn)] if len(shown) < TABLE_ROWS else []
+    save_png(overview(shown, [each.prompt for each in series]), output / "grid.png")
+    ways = {"from": prompts[0], "to": prompts[1]} if len(prompts) > 1 else {}
+    moved = {"encoder": args.encoder} if ways and args.encoder else {}
+    walk = command_line("interpolate", model=args.model, output="faces.mp4", **ways, **moved)
+    remark = f"{counted(count, 'face')}{' of each prompt' if len(series) > 1 else ''} and grid.png"
+    say_done(output, walk, remark=remark, faces=count * len(series))
 
 
-def warn_of_others(folder: Path, names: list[str], about: str) -> None:
+def prompts_of(args: Namespace) -> list[str]:
+    """The prompts that were asked for.
+
+    Raises:
+        UsageError: two ways at once, or a file that cannot be read or has none.
+    """
+    from dinogen.errors import UsageError
+    from shards.captions import read_text
+
+    if args.prompts is None:
+        return [tidy(prompt, "--prompt") for prompt in args.prompt or ()]
+    if args.prompt:
+        raise UsageError("--prompt and --prompts: give one of them")
+    # Not by `splitlines`, which ends a line at characters that may stand within one.
+    lines = [tidy(line, str(args.prompts)) for line in read_text(args.prompts).split("\n")]
+    if not any(lines):
+        raise UsageError(f"{args.prompts}: no prompts here; write one a line")
+    return [line for line in lines if line]
+
+
+def series_of(prompts: list[str], about: str, guidance: float) -> Iterator[Series]:
+    """What is to be drawn."""
+    if not prompts:
+        yield Series(None, "", about)
+    for number, prompt in enumerate(prompts):
+        prefix = f"prompt{number:04d}-" if len(prompts) > 1 else ""
+        yield Series(prompt, prefix, f"{about}, guidance {guidance:g}, prompt: {prompt}")
+
+
+def names_of(seed: int, count: int) -> Iterator[str]:
+    """The ends of the files' names."""
+    return (f"seed{seed:04d}-{index:06d}.png" for index in range(count))
+
+
+def overview(shown: "list[Tensor]", prompts: list[str | None]) -> "Image":
+    """All faces of one prompt, or a row for each prompt, whose columns have the same latents.
+
+    Args:
+        shown: uint8 `[n, 3, R, R]` each, of the first prompts.
+        prompts: of all of them.
+    """
+    from dinogen.images import grid_columns, image_grid, titled, viewing_scale
+
+    scale = viewing_scale(shown[0].shape[-1])
+    if prompts == [None]:
+        return image_grid(shown[0], grid_columns(len(shown[0])), scale)
+    titles = [prompt or "(no words)" for prompt in prompts]
+    if len(shown) == 1:
+        return titled([image_grid(shown[0], grid_columns(len(shown[0])), scale)], titles)
+    rows = [image_grid(images, len(images), scale) for images in shown]
+    return titled(rows, [f"{number}: {titles[number]}" for number in range(len(shown))])
+
+
+def warn_of_others(folder: Path, names: Collection[str], series: list[Series]) -> None:
     """Say which samples in a folder will stay there beside the new ones, though they are others' samples."""
     from dinogen.images import said_of
 
-    others = [path for path in sorted(folder.glob("seed*.png")) if path.name not in names and said_of(path) != about]
+    ours = {each.about for each in series}
+    found = [path for pattern in ("prompt*-seed*.png", "seed*.png") for path in sorted(folder.glob(pattern))]
+    others = [path for path in found if path.name not in names and said_of(path) not in ours]
     if others:
         print(
-            f"{folder} keeps {len(others)} samples of another seed, model or truncation, such as {others[0].name}; "
-            "delete them or choose another --output to keep these apart.",
+            f"{folder} keeps {len(others)} samples of another seed, model, truncation or prompt, such as "
+            f"{others[0].name}; delete them or choose another --output to keep these apart.",
             file=sys.stderr,
         )
 

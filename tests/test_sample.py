@@ -215,7 +215,9 @@ def test_samples_of_another_seed_or_model_in_the_folder_are_noticed(run, tmp_pat
         return capsys.readouterr().err
 
     assert "another" not in draw("--count", "5") + draw()
-    assert "keeps 5 samples of another seed, model or truncation, such as seed0000-000000.png" in draw("--seed", "7")
+    assert "keeps 5 samples of another seed, model, truncation or prompt, such as seed0000-000000.png" in draw(
+        "--seed", "7"
+    )
     older = str(run / "snapshots" / "kimg999999.936")
     assert "keeps 5 samples" in draw("--model", older), "3 of seed 7, and 2 of this seed that 3 do not replace"
 

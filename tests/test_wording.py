@@ -95,15 +95,28 @@ def test_an_image_of_the_warm_up_is_drawn_with_its_own_caption(captioned32, tmp_
 
 def test_pictures_are_drawn_with_the_captions_of_the_data(captioned32, tmp_path):
     trainer = trainer_of(captioned32, tmp_path, "--words.encoder=embedded")
-    assert trainer.G_ema.caption is not None
+    assert trainer.G_ema.caption is not None and trainer.wording is not None
     torch.nn.init.normal_(trainer.G_ema.caption.pooled.weight)
     preview = trainer.make_monitor().preview
     with_words, _ = preview.draw(trainer.G_ema, trainer.stage)
-    preview.words = None
+    preview.prompt_words = trainer.wording.reader(preview.prompts[:1] * len(preview.prompts))
+    assert preview.table(trainer.G_ema, trainer.stage).tobytes() != with_words["5_prompts"].tobytes(), (
+        "each row its own"
+    )
+    preview.words, preview.prompt_words = None, trainer.wording.reader([None] * len(preview.prompts))
     without, _ = preview.draw(trainer.G_ema, trainer.stage)
-    for name in ("1_generated", "4_interpolation"):
+    for name in ("1_generated", "4_interpolation", "5_prompts"):
         assert with_words[name].tobytes() != without[name].tobytes()
     assert with_words["2_real"].tobytes() == without["2_real"].tobytes()
+
+
+def test_captions_for_people_are_frequent_and_differ_most(captioned32, tmp_path):
+    wording = trainer_of(captioned32, tmp_path, "--words.encoder=embedded").wording
+    assert wording is not None
+    alike = ["an old man in a hat", "an old man, in a hat", "an old man in a hat!", "an old man in a hat."]
+    wording.captions = [*alike, "a smiling girl", None, "a bald man", "a smiling girl", None, None]
+    assert set(wording.prompts(3)) == {"a smiling girl", "a bald man", wording.prompts(3)[1]}
+    assert wording.prompts(3)[0] == "a smiling girl" and len(wording.prompts(9)) == 3, "the same ones once"
 
 
 def test_impossible_words_are_refused_in_one_line(shards32, captioned32, bert, tmp_path, capsys):

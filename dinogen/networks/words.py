@@ -19,7 +19,8 @@ class Words:
     Args:
         pooled: `[N, text_dim]`, whitened embeddings of length one; zeros are the null caption.
         tokens: `[N, T, token_dim]`; None lets no features look at tokens.
-        mask: `[N, T]`, True where a token is one of the caption's; None: everywhere.
+        mask: bool `[N, T]`, True where a token is one of the caption's; or float, how much each token counts among
+            the others, from 0 (not at all) to 1. None: all of them.
         guidance: `[N]`, how far words are exaggerated, from 1 (not at all) up; None is 1.
     """
 
@@ -42,6 +43,35 @@ class Words:
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Words":
         parts = {name: None if part is None else change(part) for name, part in vars(self).items()}
         return replace(self, **parts)
+
+
+def words_between(start: Words, end: Words, shares: Tensor) -> Words:
+    """Words on the way from some to others, for walks.
+
+    What joins the style moves along a straight line. Tokens cannot: the attention looks at their directions alone, so
+    that the faintest trace of a token would count as much as all of it. So both captions' tokens are there all the
+    way, and how much each counts in the attention's softmax moves along a straight line. At both ends the others
+    count nothing, and images are those of one caption.
+
+    Args:
+        start: of N images.
+        end: as many, from the same encoder.
+        shares: `[N]`, from 0 (all of the start) to 1 (all of the end).
+    """
+    shares = shares.to(start.pooled)
+    guidance = None
+    if start.guidance is not None or end.guidance is not None:
+        ones = torch.ones_like(shares)
+        ends = [ones if words.guidance is None else words.guidance for words in (start, end)]
+        guidance = ends[0].lerp(ends[1], shares)
+    pooled = start.pooled.lerp(end.pooled, shares[:, None])
+    if start.tokens is None or end.tokens is None:
+        return Words(pooled, guidance=guidance)
+    sides = ((start.tokens, start.mask, 1 - shares), (end.tokens, end.mask, shares))
+    weights = [
+        share[:, None] * (torch.ones_like(tokens[:, :, 0]) if mask is None else mask) for tokens, mask, share in sides
+    ]
+    return Words(pooled, torch.cat([start.tokens, end.tokens], dim=1), torch.cat(weights, dim=1), guidance)
 
 
 class CaptionStyle(nn.Module):
@@ -92,12 +122,14 @@ class WordAttention(nn.Module):
         nn.init.zeros_(self.out.weight)
 
     def forward(self, x: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
-        """`[N, C, R, R]` to the same; `tokens` `[N, T, token_dim]`, `mask` `[N, T]`."""
+        """`[N, C, R, R]` to the same; `tokens` `[N, T, token_dim]`, `mask` `[N, T]`, see `Words`."""
         places = x.permute(0, 2, 3, 1).flatten(1, 2)
         key_value = self.key_value(F.layer_norm(tokens, tokens.shape[2:]))
         key, value = F.pad(key_value, (0, 0, 1, 0)).chunk(2, dim=2)
         query = self.query(F.layer_norm(places, places.shape[2:]))
         query, key, value = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
-        allowed = None if mask is None else F.pad(mask, (1, 0), value=True)[:, None, None]
+        allowed = None if mask is None else F.pad(mask, (1, 0), value=1)[:, None, None]
+        if allowed is not None and allowed.is_floating_point():
+            allowed = allowed.log()  # added to the logarithm of what the softmax makes of a token: a factor of it
         seen = F.scaled_dot_product_attention(query, key, value, allowed).transpose(1, 2).flatten(2)
         return x + self.out(seen).to(x.dtype).transpose(1, 2).unflatten(2, x.shape[2:])

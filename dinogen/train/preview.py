@@ -10,17 +10,20 @@ from torch import Tensor
 from dinogen.config import RunConfig
 from dinogen.data.loader import load_crops
 from dinogen.evaluate.metrics import mean_pairwise_distance
-from dinogen.images import image_grid, to_float, to_uint8, viewing_scale
-from dinogen.networks import Generator, Words
+from dinogen.images import image_grid, titled, to_float, to_uint8, viewing_scale
+from dinogen.networks import Generator
 from dinogen.pictures import last_layer, pyramid_picture
 from dinogen.pyramid import Pyramid, StagedSpec, resize
 from dinogen.schedule import Stage
+from dinogen.train.wording import Wording
 
 GRID_COLUMNS = 8
 GRID_COUNT = 64
 PYRAMID_COUNT = 6  # of real and of generated images
 STRIP_ROWS = 4
 STRIP_FRAMES = 8
+PROMPT_ROWS = 6
+PROMPT_COLUMNS = 8
 LETTERS = 20  # a caption's letters are as high as this part of a picture's width
 
 
@@ -32,7 +35,7 @@ class Preview:
         look: the teacher, in the precision of training.
         specs: of what it sees.
         device: where the generator is.
-        shown: gives the words of some pictures, the first one's number and their count; None in a run without text.
+        wording: the captions of the data set; None in a run without text.
     """
 
     def __init__(
@@ -41,14 +44,16 @@ class Preview:
         look: Callable[[Tensor], Pyramid],
         specs: StagedSpec,
         device: torch.device,
-        shown: Callable[[int, int], Words] | None = None,
+        wording: Wording | None = None,
     ):
         self.look, self.specs, self.device = look, specs, device
         # Checking whole shards for a preview would take minutes on big data; the loader does check what it reads.
         self.crops = load_crops(Path(config.data), GRID_COUNT, verify="size")
         rng = torch.Generator().manual_seed(config.seed + 1)
         self.z = torch.randn(GRID_COUNT, config.generator.z_dim, generator=rng).to(device)
-        self.words = None if shown is None else shown(0, GRID_COUNT)
+        self.words = None if wording is None else wording.shown(0, GRID_COUNT)
+        self.prompts = [] if wording is None else wording.prompts(PROMPT_ROWS)
+        self.prompt_words = None if wording is None else wording.reader(self.prompts)
 
     @torch.no_grad()
     def draw(self, network: Generator, stage: Stage) -> tuple[dict[str, Image.Image], float]:
@@ -75,8 +80,20 @@ class Preview:
             "3_pyramids": captioned(pyramids, "what the teacher sees: real | generated"),
             "4_interpolation": grid(self.walks(network, stage), STRIP_FRAMES, "each row: from one face to another"),
         }
+        if self.prompts:
+            pictures["5_prompts"] = self.table(network, stage)
         ours, theirs = (mean_pairwise_distance(images.flatten(1)) for images in (samples, real))
         return pictures, float(ours / theirs)
+
+    def table(self, network: Generator, stage: Stage) -> Image.Image:
+        """A row for each of some captions, which stands above it; the latents of the columns are the same."""
+        assert self.prompt_words is not None
+        rows = []
+        for number in range(len(self.prompts)):
+            words = self.prompt_words[torch.full((PROMPT_COLUMNS,), number, device=self.device)]
+            images = to_uint8(network(self.z[:PROMPT_COLUMNS], stage.resolution, stage.alpha, words=words))
+            rows.append(image_grid(images, PROMPT_COLUMNS, viewing_scale(stage.resolution)))
+        return captioned(titled(rows, self.prompts), "words by rows, faces by columns")
 
     def walks(self, network: Generator, stage: Stage) -> Tensor:
         """Rows of straight walks between styles, with the same words, `[rows · frames, 3, R, R]`."""

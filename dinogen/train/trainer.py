@@ -185,7 +185,7 @@ class Trainer:
         return self.snapshot
 
     def make_monitor(self) -> Monitor:
-        preview = Preview(self.config, self.comparer.see, self.teacher.specs, self.device, self.shown_words)
+        preview = Preview(self.config, self.comparer.see, self.teacher.specs, self.device, self.wording)
         return Monitor(self.config, self.cur_nimg, preview, self.stop, writes=self.is_main)
 
     @property

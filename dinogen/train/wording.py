@@ -1,5 +1,6 @@
 """Words in training: which captions images are drawn with, and what of it a run keeps."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -17,6 +18,8 @@ from dinogen.tensor_files import Shapes
 from dinogen.text import Whitening, make_text_encoder
 
 MOST_CAPTIONS = 2**16  # of the data set: from as many generated images' captions are drawn
+FREQUENT = 256  # captions among which the ones for people are chosen
+SAME = 1e-3  # distance of vectors whose captions say the same
 
 
 class Wording(Kept):
@@ -84,6 +87,20 @@ class Wording(Kept):
     def shown(self, first: int, count: int) -> Words:
         """Words of pictures `first` to `first + count - 1` for people and judges: the same ones each time."""
         return self.reader.in_turn(self.captions)(first, count)
+
+    def prompts(self, count: int) -> list[str]:
+        """Captions for people to look at: of the most frequent ones those that differ most, the same ones each time.
+
+        The first is the most frequent one, and each other is the one farthest from all before it. Fewer where the data
+        set has fewer different ones.
+        """
+        frequent = [caption for caption, _ in Counter(filter(None, self.captions)).most_common(FREQUENT)]
+        vectors = self.reader.vectors(frequent)
+        chosen, nearest = [0], torch.cdist(vectors, vectors[:1])[:, 0]
+        while len(chosen) < count and nearest.max() > SAME:
+            chosen.append(int(nearest.argmax()))
+            nearest = nearest.minimum(torch.cdist(vectors, vectors[chosen[-1:]])[:, 0])
+        return [frequent[number] for number in chosen]
 
     def tensors(self) -> dict[str, Tensor]:
         assert self.reader.whitening is not None

@@ -13,22 +13,22 @@ CAPTIONS = ["a man with glasses", "a woman", "a smiling woman with red hair", "a
 NARROW: dict[str, Any] = {"img_resolution": 16, "z_dim": 16, "w_dim": 16, "channel_base": 128, "channel_max": 16}
 
 
-def save_worded(folder: Path, encoder: str, seed: int = 0, guided: bool = True) -> tuple[Generator, Reader]:
+def save_worded(folder: Path, encoder: str, seed: int = 0, guidance: float = 2.5) -> tuple[Generator, Reader]:
     """Write a snapshot into a folder.
 
     Args:
         folder: for the snapshot.
         encoder: as `make_text_encoder` takes it.
         seed: of the weights.
-        guided: whether guidance changes its images.
+        guidance: the most that it has learned.
     """
-    reader = Reader(encoder, make_text_encoder(encoder), attention=True, guidance=2.5)
+    reader = Reader(encoder, make_text_encoder(encoder), attention=True, guidance=guidance)
     reader.whitening = Whitening.fit(reader.table.pooled(CAPTIONS))
     torch.manual_seed(seed)
     generator = Generator(**NARROW, **reader.sizes).eval()
     with torch.no_grad():
         for name, parameter in generator.named_parameters():
-            if not parameter.any() and not name.endswith("position") and (guided or "guidance" not in name):
+            if not parameter.any() and not name.endswith("position"):
                 parameter.normal_()
     generator.update_w_avg()
     folder.mkdir(parents=True)
