@@ -108,8 +108,10 @@ def test_the_own_caption_is_compared_with_99_others():
     assert hits.first == 1 and hits.rank == 1
     hits = hits_among(fits, own, containing)
     assert hits.first == 0 and hits.rank == pytest.approx(59 / 99)
+    better_at_last = torch.cat([without[:, :99], torch.tensor([[10]])], dim=1)
+    assert hits_among(fits, own, better_at_last).first == 1, "the last of a hundred others is left out"
     hits = hits_among(torch.ones(1, 300), own, without)
-    assert hits.first == 0 and hits.rank == 0.5, "the last of a hundred others is left out, and equal ones count half"
+    assert hits.first == 0 and hits.rank == 0.5, "equal ones count half"
 
 
 def test_right_captions_are_found_and_shuffled_ones_are_not(samples, reals):
@@ -182,7 +184,9 @@ def test_a_classifier_knows_an_attribute_and_finds_out_who_does_not_obey(judges,
 
 def test_labels_that_captions_do_not_bear_out_have_a_low_ceiling(reals):
     shuffled = captions_of(reals.shuffled())
-    assert max(Classifier.fit(RED, reals.images, shuffled).right.values()) < 0.75
+    classifier = Classifier.fit(RED, reals.images, shuffled)
+    fitted = [classifier.obeys(having, prompt).mean().item() for prompt, having in classifier.having.items()]
+    assert sum(classifier.right.values()) / 2 < 0.65 < sum(fitted) / 2, "it knows those that it was fitted to"
 
 
 @pytest.mark.parametrize(
@@ -310,7 +314,9 @@ def test_attributes_that_do_not_fit_are_refused_before_anything_is_drawn(data, m
     (tmp_path / "attributes.json").write_text(json.dumps({"hat": GOOD | {"positive": ["a hat"]}}))
     more = ["--attributes", str(tmp_path / "attributes.json"), "--output", str(tmp_path / "report.json")]
     assert evaluate.main(["--model", str(model), "--data", str(data), *more]) == 2
-    line = capsys.readouterr().err.strip().splitlines()[-1]
+    said = capsys.readouterr().err.strip()
+    line = said.splitlines()[-1]
+    assert "looking for faces" not in said
     assert "hat.positive: the captions of 9 of 32 real images say so" in line
     assert evaluate.main(["--model", str(plain), *more]) == 2
     assert "trained without words" in capsys.readouterr().err
