@@ -283,7 +283,9 @@ def test_words_that_cannot_be_used_are_refused_before_anything_is_written(
 
 
 def test_guidance_that_was_not_learned_is_refused_before_anything_is_written(tmp_path, capsys):
-    for number, (learned, given, said) in enumerate(((1.0, "2", "no guidance"), (2.5, "inf", "guidance from 1 to 2.5"))):
+    for number, (learned, given, said) in enumerate(
+        ((1.0, "2", "no guidance"), (2.5, "inf", "guidance from 1 to 2.5"))
+    ):
         save_worded(tmp_path / str(number), "embedded", guidance=learned)
         ways = ["--guidance", given, "--output", str(tmp_path / "out.png")]
         for verb, words in (("sample", ["--prompt", "a"]), ("interpolate", ["--from", "a", "--to", "b"])):
