@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor
 
 from dinogen.evaluate.nearest import Nearest
-from dinogen.images import enlarge, image_grid, stack, to_pil, viewing_scale
+from dinogen.images import enlarge, image_grid, stack, titled, to_pil, viewing_scale
 from dinogen.networks import Generator
 from dinogen.sample import interpolation_strip, sample_images, style_mixing
 
@@ -103,9 +103,9 @@ def told_pictures(samples: Tensor, texts: Sequence[str | None]) -> list[tuple[Im
 
 def prompts_picture(drawn: Mapping[str, Tensor]) -> Image.Image | None:
     """A row of samples for each prompt, uint8 `[n, 3, R, R]`; the same latents below each other."""
-    rows = {prompt: images[:COLUMNS] for prompt, images in drawn.items()}
-    rows = {prompt: image_grid(images, COLUMNS, viewing_scale(images.shape[-1])) for prompt, images in rows.items()}
-    return stack(rows) if rows else None
+    some = [images[:COLUMNS] for images in drawn.values()]
+    rows = [image_grid(images, COLUMNS, viewing_scale(images.shape[-1])) for images in some]
+    return titled(rows, list(drawn)) if rows else None
 
 
 def side_by_side(drawn: Sequence[Pictures]) -> Image.Image:

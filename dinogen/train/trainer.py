@@ -17,7 +17,7 @@ from dinogen.distributed import from_first_rank
 from dinogen.errors import DinogenError
 from dinogen.files import atomic_folder
 from dinogen.kept import Kept, KeptAdam, KeptModule
-from dinogen.networks import Generator, Words
+from dinogen.networks import Generator
 from dinogen.reader import Reader
 from dinogen.schedule import (
     Stage,
@@ -122,11 +122,6 @@ class Trainer:
     def network(self) -> Generator:
         """The generator without accelerate's wrapping."""
         return self.accelerator.unwrap_model(self.G)
-
-    @property
-    def shown_words(self) -> Callable[[int, int], Words] | None:
-        """What gives the words of pictures for people and judges."""
-        return self.wording.shown if self.wording else None
 
     @property
     def reader(self) -> Reader | None:
