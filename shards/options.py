@@ -77,6 +77,8 @@ class PackOptions:
             caption_2 and so on. Or a .jsonl with the keys file and caption, a text or a list. 'file' is the photo's
             name. Or a folder with a photo.txt for photo.jpg, a caption a line, such as the photos' own. Default: the
             captions of the crops.
+        clip: a hub id such as openai/clip-vit-base-patch32, or the folder of a saved CLIP. Its embedding of each crop
+            is packed too, 2 kB a sample. Text can then steer a generator though no photo has a caption.
         shard_size: samples in a shard.
         mirror: pack every crop a second time, mirrored, with a pyramid of its own: twice the samples, twice the size.
         batch_size: crops that the teacher looks at together.
@@ -97,6 +99,7 @@ class PackOptions:
     levels: list[int] | None = None
     fine_layers: list[int] | None = None
     captions: Path | None = None
+    clip: str | None = None
     shard_size: int = 1000
     mirror: bool = False
     batch_size: int = 64

@@ -21,6 +21,7 @@ def summary(manifest: Manifest) -> str:
             f"captions  {captions_in_words(manifest)}",
             f"shards    {len(manifest.shards)}, {size / 1e6:.1f} MB, {size / manifest.samples / 1e3:.1f} kB a sample",
             f"teacher   {manifest.specs.finest.describe_teacher()}",
+            *([f"clip      {manifest.embedder.describe()}"] if manifest.embedder else []),
             f"stages    {manifest.specs.describe_views()}",
             f"stored    of {max(manifest.specs)} px: {', '.join(maps)} (fp16)",
         ]

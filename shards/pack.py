@@ -1,4 +1,4 @@
-"""Crops → shards: the teacher looks at every crop once, and both are written to reproducible tars."""
+"""Crops → shards: the teacher, and perhaps a CLIP, looks at every crop once. All goes into reproducible tars."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -13,13 +13,14 @@ from dinogen.data.ahead import in_thread, read_ahead
 from dinogen.data.image import decode_image
 from dinogen.data.layout import PyramidLayout
 from dinogen.data.manifest import Manifest, ShardRecord
-from dinogen.data.schema import CROP_SIZE
+from dinogen.data.schema import CROP_SIZE, EMBEDDING_SUFFIX, PYRAMID_SUFFIX
 from dinogen.errors import DinogenError, UsageError
 from dinogen.files import make_output_folder
 from dinogen.progress import progress_bar
 from dinogen.pyramid import Pyramid, reduce_to, spaced
 from dinogen.teachers import Teacher, all_stages, make_teacher
 from shards.captions import Captions, read_captions
+from shards.embed import CropEmbedder
 from shards.options import PackOptions
 from shards.plan import Crop, InputDigest, Item, ShardPlan, crop_size_of, plan_shards, read_crop, sources_of
 from shards.resume import Finished
@@ -27,6 +28,8 @@ from shards.tar import write_tar
 
 READ_AHEAD = 1  # batches that wait to be looked at, beside those that the workers hold
 LOOKED_AHEAD = 4  # batches that wait to be written
+
+Seen = tuple[list[Crop], Pyramid, Tensor | None]  # a batch: its crops, what the teacher saw, and CLIP's embeddings
 
 
 def pack_folder(
@@ -37,15 +40,15 @@ def pack_folder(
     Several ranks, here or on machines that share the folders, each write shards of their own. They need not talk
     to each other: whoever finishes last writes the manifest.
 
-    The shards' bytes depend on the crops, the captions, the spec, `precision`, `compile` and `shard_size` only. (A
-    teacher's last bits may depend on the size of a batch: they do not on a CPU; on a GPU keep `batch_size` for equal
-    bytes.)
+    The shards' bytes depend on the crops, the captions, the spec, `clip`, `precision`, `compile` and `shard_size` only.
+    (A teacher's last bits may depend on the size of a batch: they do not on a CPU; on a GPU keep `batch_size` for
+    equal bytes.)
 
     Args:
         crops: folder of KEY.jpg or KEY.png with KEY.json, as made by `dinogen crop`.
         output: folder for shards and manifest; empty, or left by an earlier run on the same crops.
         options: the teacher, and how to pack. (A teacher sees no exact mirror image in a mirrored picture, so for
-            `mirror` it looks again: flipping the stored maps would not do.)
+            `mirror` it looks again: flipping the stored maps would not do. So does a CLIP.)
         rank, world_size: number of this process, and how many there are.
 
     Returns:
@@ -53,7 +56,7 @@ def pack_folder(
 
     Raises:
         UsageError: no folder of crops, or no such teacher, layers or levels.
-        DinogenError: a crop is damaged, or `output` holds something else.
+        DinogenError: no such CLIP, a crop is damaged, or `output` holds something else.
     """
     plans = plan_shards(crops, options.shard_size, options.mirror)
     captions = {} if options.captions is None else read_captions(options.captions, sources_of(crops, plans))
@@ -67,7 +70,7 @@ def pack_folder(
         options.fine_layers,
     )
     packer = Packer(teacher, captions, options, crop_size)
-    finished = Finished(make_output_folder(output), packer.specs, packer.how, packer.crop_size)
+    finished = Finished(make_output_folder(output), packer.specs, packer.how, packer.crop_size, packer.about)
     finished.refuse_others(plans)
     packer.pack(plans[rank::world_size], finished)
     return finished.write_manifest(plans)
@@ -108,6 +111,9 @@ class Packer:
         self.options = options
         # Other last bits: an earlier run's shards that were made otherwise are refused.
         self.how = options.precision * (options.precision != "fp32") + "compiled" * options.compile
+        self.embedder = CropEmbedder(options.clip, self.device) if options.clip is not None else None
+        self.about = self.embedder and self.embedder.about
+        self.how += f"clip {self.about.fingerprint} {self.about.text_fingerprint}" if self.about else ""
         self.specs = teacher.specs
         self.layout = PyramidLayout(teacher.specs)
         self.captions = captions
@@ -128,22 +134,25 @@ class Packer:
         self,
         plan: ShardPlan,
         output: Path,
-        batches: Iterable[tuple[list[Crop], Pyramid]],
+        batches: Iterable[Seen],
         count: Callable[[int], object],
     ) -> ShardRecord:
         digest = InputDigest(self.specs, self.how)
 
-        def samples() -> Iterator[tuple[Crop, bytes]]:
-            for crops, pyramids in batches:
-                for crop, pyramid in zip(crops, self.layout.join(pyramids).numpy()):
+        def samples() -> Iterator[tuple[Crop, dict[str, bytes]]]:
+            for crops, pyramids, embeddings in batches:
+                files = {PYRAMID_SUFFIX: self.layout.join(pyramids).numpy()}
+                if self.embedder and embeddings is not None:
+                    files[EMBEDDING_SUFFIX] = self.embedder.layout.join({"embedding": embeddings}).numpy()
+                for row, crop in enumerate(crops):
                     digest.add(crop)
-                    yield crop, pyramid.tobytes()
+                    yield crop, {suffix: rows[row].tobytes() for suffix, rows in files.items()}
                 count(len(crops))
 
         size, sha256 = write_tar(output / plan.name, samples())
         return ShardRecord(plan.name, size, sha256, len(plan.items), plan.split, digest.hexdigest(), digest.captioned)
 
-    def _looked_at(self, plans: Sequence[ShardPlan]) -> Iterator[tuple[list[Crop], Pyramid]]:
+    def _looked_at(self, plans: Sequence[ShardPlan]) -> Iterator[Seen]:
         # A batch never reaches into the next shard: so it is the same one whatever was packed before.
         cuts = [
             plan.items[first : first + self.options.batch_size]
@@ -153,7 +162,7 @@ class Packer:
         # Taking megabytes from another process, and making floats of them, is nothing that the teacher need wait for.
         with closing(in_thread(self._read(cuts), READ_AHEAD)) as batches:
             for crops, images in batches:
-                yield crops, self._look(crops, images)
+                yield crops, self._look(crops, images), self._embed(crops, images)
 
     def _read(self, cuts: Sequence[Sequence[Item]]) -> Iterator[tuple[list[Crop], Tensor]]:
         """Batches of crops, and their pixels in [-1, 1] on the device.
@@ -191,6 +200,16 @@ class Packer:
                 key = crops[int(good.int().argmin())].key
                 raise DinogenError(f"{key}: the teacher's '{name}' does not fit fp16; leave crop or layer out")
         return stored
+
+    def _embed(self, crops: Sequence[Crop], images: Tensor) -> Tensor | None:
+        """CLIP's embeddings of a batch, fp16 on the CPU."""
+        if self.embedder is None:
+            return None
+        with torch.autocast(self.device.type, torch.bfloat16, self.options.precision == "bf16"):
+            embeddings = self.embedder(images)
+        if not (good := embeddings.isfinite().all(dim=1)).all():
+            raise DinogenError(f"{crops[int(good.int().argmin())].key}: CLIP's embedding is not finite; leave it out")
+        return embeddings
 
 
 def read_batch(items: Sequence[Item], captions: Captions, crop_size: int = CROP_SIZE) -> tuple[list[Crop], Tensor]:

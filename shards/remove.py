@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dinogen.data.manifest import Manifest, ShardRecord, read_manifest
-from dinogen.data.schema import SampleRecord
+from dinogen.data.schema import EMBEDDING_SUFFIX, PYRAMID_SUFFIX, SampleRecord
 from dinogen.data.shard import Shard
 from dinogen.data.store import open_shard
 from dinogen.errors import DinogenError, UsageError
@@ -123,12 +123,13 @@ def write_without(rows: set[int], shard: Shard, record: ShardRecord, manifest: M
     digest = InputDigest(manifest.specs)
     kept = [row for row in range(len(shard)) if row not in rows]
 
-    def samples() -> Iterator[tuple[Crop, bytes]]:
+    def samples() -> Iterator[tuple[Crop, dict[str, bytes]]]:
         for row in kept:
             suffix = shard.image_name(row).partition(".")[2]
             crop = Crop(shard.keys[row], suffix, shard.read(row, "image"), shard.read(row, "record"))
             digest.add(crop)
-            yield crop, shard.read(row, "pyramid")
+            numbers = {PYRAMID_SUFFIX: shard.read(row, "pyramid"), EMBEDDING_SUFFIX: shard.read(row, "embedding")}
+            yield crop, {suffix: payload for suffix, payload in numbers.items() if payload}
 
     size, sha256 = write_tar(shard.path.with_name(name), samples())
     return ShardRecord(name, size, sha256, len(kept), record.split, digest.hexdigest(), digest.captioned)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dinogen.data.check import file_sha256
-from dinogen.data.manifest import MANIFEST_NAME, Manifest, ShardRecord, read_manifest
+from dinogen.data.manifest import MANIFEST_NAME, Embedder, Manifest, ShardRecord, read_manifest
 from dinogen.data.schema import CROP_SIZE
 from dinogen.errors import DinogenError
 from dinogen.files import make_output_folder, write_json
@@ -26,15 +26,24 @@ class Finished:
         specs: of the pyramids that are to be packed.
         how: the teacher computes, where that is not in fp32 as it is.
         crop_size: side of the crops in pixels.
+        embedder: the CLIP that looks too; None without one.
 
     Raises:
         DinogenError: the folder holds shards of another spec, or tars that `pack` did not write.
     """
 
-    def __init__(self, output: Path, specs: StagedSpec, how: str = "", crop_size: int = CROP_SIZE):
+    def __init__(
+        self,
+        output: Path,
+        specs: StagedSpec,
+        how: str = "",
+        crop_size: int = CROP_SIZE,
+        embedder: Embedder | None = None,
+    ):
         self.output = output
         self.crop_size = crop_size
         self.specs = specs
+        self.embedder = embedder
         self.how = how
         self.folder = output / UNFINISHED
         self.records = self._read()
@@ -73,7 +82,8 @@ class Finished:
         self.records = self._read() | self.records
         if any(plan.name not in self.records for plan in plans):
             return None
-        manifest = Manifest(self.specs, tuple(self.records[plan.name] for plan in plans), self.crop_size)
+        shards = tuple(self.records[plan.name] for plan in plans)
+        manifest = Manifest(self.specs, shards, self.crop_size, self.embedder)
         manifest.write(self.output)
         shutil.rmtree(self.folder, ignore_errors=True)
         return manifest
@@ -111,7 +121,8 @@ class Finished:
     def _is_whole(self, plan: ShardPlan, captions: Captions) -> bool:
         record, path = self.records[plan.name], self.output / plan.name
         if record.input_sha256 != digest_of(plan, captions, self.specs, self.how):
-            what = "made from other crops, records or captions, or with another --shard-size, --precision or --compile"
+            flags = "--shard-size, --clip, --precision or --compile"
+            what = f"made from other crops, records or captions, or with another {flags}"
             raise self._refusal(what, plan.name)
         return path.is_file() and path.stat().st_size == record.bytes and file_sha256(path) == record.sha256
 

@@ -1,6 +1,6 @@
 """Is everything there, whole and sensible: every byte of a data set is read once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +10,7 @@ import torch
 
 from dinogen.data.folder import LocalFolder, RemoteFolder, open_folder
 from dinogen.data.image import decode_image
-from dinogen.data.layout import PyramidLayout
+from dinogen.data.layout import EmbeddingLayout, Layout, PyramidLayout
 from dinogen.data.manifest import Manifest, ShardRecord
 from dinogen.data.schema import SampleRecord
 from dinogen.data.shard import Shard
@@ -52,7 +52,9 @@ def _look_through(folder: LocalFolder | RemoteFolder) -> Findings:
     manifest = folder.manifest()
     findings = Findings([f"{path}: not in the manifest" for path in unlisted(folder, manifest)])
     problems = findings.problems
-    layout = PyramidLayout(manifest.specs)
+    layouts: dict[str, Layout] = {"pyramid": PyramidLayout(manifest.specs)}
+    if manifest.embedder:
+        layouts["embedding"] = EmbeddingLayout(manifest.embedder.width)
     home: dict[str, str] = {}  # key → the shard that it was seen in first
     for record in progress(manifest.shards, desc="verify", unit="shard"):
         try:
@@ -61,7 +63,7 @@ def _look_through(folder: LocalFolder | RemoteFolder) -> Findings:
             problems.append(str(error))
             continue
         where = f"{folder}/{record.name}"
-        problems += [f"{where}: {problem}" for problem in _problems_in(shard, record, layout, manifest.crop_size)]
+        problems += [f"{where}: {problem}" for problem in _problems_in(shard, record, layouts, manifest.crop_size)]
         captioned = count_captioned(shard)
         findings.captioned += captioned
         if record.captioned not in (None, captioned):
@@ -89,16 +91,21 @@ def unlisted(folder: LocalFolder | RemoteFolder, manifest: Manifest) -> list[Pat
     return sorted(set(folder.path.glob("*.tar")) - {folder.path / shard.name for shard in manifest.shards})
 
 
-def _problems_in(shard: Shard, listed: ShardRecord, layout: PyramidLayout, crop_size: int) -> Iterator[str]:
+def _problems_in(shard: Shard, listed: ShardRecord, layouts: Mapping[str, Layout], crop_size: int) -> Iterator[str]:
     for row, key in enumerate(shard.keys):
         try:
             record = SampleRecord.from_bytes(shard.read(row, "record"))
             if record.split != listed.split:
                 yield f"sample {key} is of split '{record.split}' in a shard of '{listed.split}'"
             decode_image(shard.read(row, "image"), crop_size=crop_size)
-            rows = torch.frombuffer(bytearray(layout.normalise(shard.read(row, "pyramid"))), dtype=torch.uint8)[None]
-            for name, tensor in layout.split(rows).items():
-                if not tensor.isfinite().all():
-                    yield f"sample {key} has infinite or undefined numbers in '{name}'"
+            if "embedding" not in layouts and shard.size(row, "embedding"):
+                yield f"sample {key} has an embedding, and the manifest names no CLIP"
+            for part, layout in layouts.items():
+                payload = bytearray(layout.normalise(shard.read(row, part)))
+                for name, tensor in layout.split(torch.frombuffer(payload, dtype=torch.uint8)[None]).items():
+                    if not tensor.isfinite().all():
+                        yield f"sample {key} has infinite or undefined numbers in '{name}'"
+                    elif part == "embedding" and abs(float(tensor.float().norm()) - 1) > 0.01:
+                        yield f"sample {key} has an embedding that is not of length one"
         except DinogenError as error:
             yield f"sample {key} {error}"

@@ -1,4 +1,4 @@
-"""The bytes of a pyramid file, and the tensors in them."""
+"""The bytes of a sample's files of numbers, and the tensors in them."""
 
 import json
 from collections.abc import Mapping
@@ -12,11 +12,15 @@ from dinogen.errors import DinogenError
 from dinogen.pyramid import StagedSpec
 
 
-class PyramidLayout:
-    """Where each tensor lies in the bytes of a KEY.pyramid.safetensors: the same for all samples of a spec."""
+class Layout:
+    """Where each tensor lies in the bytes of a safetensors file: the same for all samples of a data set.
 
-    def __init__(self, specs: StagedSpec):
-        self.shapes = specs.stored_shapes()
+    Args:
+        shapes: of the tensors, by name; all are fp16.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]):
+        self.shapes = shapes
         empty = save({name: torch.zeros(shape, dtype=torch.float16) for name, shape in self.shapes.items()})
         # A safetensors file: 8 bytes with the header's length, the header (JSON), the data.
         header_end = 8 + int.from_bytes(empty[:8], "little")
@@ -26,31 +30,20 @@ class PyramidLayout:
         self._spans = {
             name: tuple(header_end + offset for offset in entries[name]["data_offsets"]) for name in self.shapes
         }
-        # Safetensors sorts by name, so that a stage's tensors lie side by side.
-        self.stage_spans: dict[int, tuple[int, int]] = {}
-        for resolution in specs:
-            spans = [span for name, span in self._spans.items() if name.startswith(f"{resolution}/")]
-            self.stage_spans[resolution] = (min(start for start, _ in spans), max(stop for _, stop in spans))
-            assert sum(stop - start for start, stop in spans) == self.stage_size(resolution)
 
-    def stage_size(self, resolution: int) -> int:
-        """Bytes of a stage's tensors."""
-        start, stop = self.stage_spans[resolution]
-        return stop - start
-
-    def join(self, pyramids: Mapping[str, Tensor]) -> Tensor:
+    def join(self, tensors: Mapping[str, Tensor]) -> Tensor:
         """The files' bytes from the tensors of a batch, the inverse of `split`.
 
         Args:
-            pyramids: fp16 tensors `[N, *shape]` of `stored_shapes()`, on the CPU.
+            tensors: fp16 `[N, *shape]`, on the CPU.
 
         Returns:
             uint8 `[N, size]`, a file in each row.
         """
-        rows = torch.empty(len(next(iter(pyramids.values()))), self.size, dtype=torch.uint8)
+        rows = torch.empty(len(next(iter(tensors.values()))), self.size, dtype=torch.uint8)
         rows[:, : len(self.header)] = torch.frombuffer(bytearray(self.header), dtype=torch.uint8)
         for name, (start, stop) in self._spans.items():
-            rows[:, start:stop] = pyramids[name].flatten(1).contiguous().view(torch.uint8)
+            rows[:, start:stop] = tensors[name].flatten(1).contiguous().view(torch.uint8)
         return rows
 
     def normalise(self, payload: bytes) -> bytes:
@@ -59,7 +52,7 @@ class PyramidLayout:
         Another version of safetensors may order the same tensors differently; everything else is refused.
 
         Raises:
-            DinogenError: no safetensors, or not the tensors, shapes and type of the spec.
+            DinogenError: no safetensors, or not the tensors, shapes and type of the layout.
         """
         if len(payload) == self.size and payload.startswith(self.header):
             return payload
@@ -75,6 +68,45 @@ class PyramidLayout:
                 raise DinogenError(f"'{name}' is {found} instead of float16 {list(self.shapes[name])}")
         return self.join({name: tensor[None] for name, tensor in tensors.items()}).numpy().tobytes()
 
+    def split(self, rows: Tensor) -> dict[str, Tensor]:
+        """Tensors of a batch from the files' bytes.
+
+        Args:
+            rows: uint8 `[N, size]`, a file of this layout in each row.
+
+        Returns:
+            fp16 tensors `[N, *shape]`.
+        """
+        return self._split(self._spans, rows, 0)
+
+    def _split(self, spans: Mapping[str, tuple[int, int]], rows: Tensor, skipped: int) -> dict[str, Tensor]:
+        """Tensors at these spans of files whose first `skipped` bytes are not in `rows`."""
+        return {
+            name: rows[:, start - skipped : stop - skipped]
+            .contiguous()
+            .view(torch.float16)
+            .unflatten(1, self.shapes[name])
+            for name, (start, stop) in spans.items()
+        }
+
+
+class PyramidLayout(Layout):
+    """Where each tensor lies in the bytes of a KEY.pyramid.safetensors: the same for all samples of a spec."""
+
+    def __init__(self, specs: StagedSpec):
+        super().__init__(specs.stored_shapes())
+        # Safetensors sorts by name, so that a stage's tensors lie side by side.
+        self.stage_spans: dict[int, tuple[int, int]] = {}
+        for resolution in specs:
+            spans = [span for name, span in self._spans.items() if name.startswith(f"{resolution}/")]
+            self.stage_spans[resolution] = (min(start for start, _ in spans), max(stop for _, stop in spans))
+            assert sum(stop - start for start, stop in spans) == self.stage_size(resolution)
+
+    def stage_size(self, resolution: int) -> int:
+        """Bytes of a stage's tensors."""
+        start, stop = self.stage_spans[resolution]
+        return stop - start
+
     def split_stage(self, rows: Tensor, resolution: int) -> dict[str, Tensor]:
         """Tensors of one stage of a batch.
 
@@ -85,26 +117,18 @@ class PyramidLayout:
         Returns:
             fp16 tensors `[N, *shape]`, by the names that they have in a pyramid.
         """
-        first, prefix = self.stage_spans[resolution][0], f"{resolution}/"
-        return {
-            name.removeprefix(prefix): rows[:, start - first : stop - first]
-            .contiguous()
-            .view(torch.float16)
-            .unflatten(1, self.shapes[name])
-            for name, (start, stop) in self._spans.items()
-            if name.startswith(prefix)
-        }
+        prefix = f"{resolution}/"
+        spans = {name: span for name, span in self._spans.items() if name.startswith(prefix)}
+        tensors = self._split(spans, rows, self.stage_spans[resolution][0])
+        return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
 
-    def split(self, rows: Tensor) -> dict[str, Tensor]:
-        """Tensors of a batch from the files' bytes.
 
-        Args:
-            rows: uint8 `[N, size]`, a file of this layout in each row.
+class EmbeddingLayout(Layout):
+    """Where the numbers lie in the bytes of a KEY.clip.safetensors.
 
-        Returns:
-            fp16 tensors `[N, *shape]` of `stored_shapes()`.
-        """
-        return {
-            name: rows[:, start:stop].contiguous().view(torch.float16).unflatten(1, self.shapes[name])
-            for name, (start, stop) in self._spans.items()
-        }
+    Args:
+        width: D, how many there are.
+    """
+
+    def __init__(self, width: int):
+        super().__init__({"embedding": (width,)})

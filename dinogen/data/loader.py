@@ -25,6 +25,7 @@ __all__ = [
     "load_captioned_crops",
     "load_captions",
     "load_crops",
+    "load_embeddings",
     "load_pyramids",
 ]
 
@@ -49,9 +50,10 @@ class ShardLoader:
         verify: `sha256` reads every shard whole when it is first opened; `size` trusts its content.
         window_shards: shards whose samples are shuffled together.
         max_bad_fraction: share of the split that may turn out damaged before reading is given up.
+        embeddings: whether batches hold CLIP's embeddings.
 
     Raises:
-        DinogenError: no manifest, or no samples of this split.
+        DinogenError: no manifest, no samples of this split, or no embeddings where they are wanted.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class ShardLoader:
         verify: Verify = "sha256",
         window_shards: int = WINDOW_SHARDS,
         max_bad_fraction: float = MAX_BAD_FRACTION,
+        embeddings: bool = False,
     ):
         self.data = open_folder(data)
         manifest = self.data.manifest()
@@ -74,7 +77,7 @@ class ShardLoader:
         self._rank, self._world_size = rank, world_size
         self._workers = workers
         self._seed = seed
-        self._store = SampleStore(self.data, manifest, split, verify, 2 * window_shards, max_bad_fraction)
+        self._store = SampleStore(self.data, manifest, split, verify, 2 * window_shards, max_bad_fraction, embeddings)
         self._order = SampleOrder(self._store.counts, seed, window_shards)
 
     def __len__(self) -> int:
@@ -208,6 +211,26 @@ def load_captions(
     return read_some(data, count, None, None, split, seed, verify).captions
 
 
+def load_embeddings(
+    data: Path | str, count: int, *, split: str = DEFAULT_SPLIT, seed: int = 0, verify: Verify = "sha256"
+) -> Tensor:
+    """CLIP's embeddings of random samples of a split, each at most once: the samples of `load_captions`.
+
+    Args:
+        data: folder of shards with its manifest, or its address.
+        count: how many; fewer come back where the split has fewer.
+
+    Returns:
+        fp16 `[count, D]`, each of length one.
+
+    Raises:
+        DinogenError: no manifest, no samples of this split, no embeddings, or too much damage.
+    """
+    embeddings = read_some(data, count, None, None, split, seed, verify, embeddings=True).embeddings
+    assert embeddings is not None  # they were asked for
+    return embeddings
+
+
 def load_pyramids(
     data: Path | str, count: int, stage: int, *, split: str = DEFAULT_SPLIT, seed: int = 0, verify: Verify = "sha256"
 ) -> dict[str, Tensor]:
@@ -230,11 +253,18 @@ def load_pyramids(
 
 
 def read_some(
-    data: Path | str, count: int, resolution: int | None, stage: int | None, split: str, seed: int, verify: Verify
+    data: Path | str,
+    count: int,
+    resolution: int | None,
+    stage: int | None,
+    split: str,
+    seed: int,
+    verify: Verify,
+    embeddings: bool = False,
 ) -> Batch:
     """Random samples of a split, at most as many as it has; the first of a larger count are those of a smaller one."""
     folder = open_folder(data)
-    store = SampleStore(folder, folder.manifest(), split, verify)
+    store = SampleStore(folder, folder.manifest(), split, verify, embeddings=embeddings)
     check_resolution(resolution, store.crop_size)
     order = SampleOrder(store.counts, seed, WINDOW_SHARDS)
     return store.read(next(order.batches(LoaderState(), min(count, len(order)))), resolution, stage, seed=seed)

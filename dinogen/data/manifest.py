@@ -46,6 +46,32 @@ class ShardRecord:
 
 
 @dataclass(frozen=True)
+class Embedder:
+    """The CLIP that looked at the crops beside the teacher.
+
+    Args:
+        name: a hub id or a folder.
+        fingerprint: of its half for images, as `ClipImages` has it.
+        text_fingerprint: of its half for captions, as a text encoder has it: their vectors lie in one space.
+        width: D, the length of an embedding.
+    """
+
+    name: str
+    fingerprint: str
+    text_fingerprint: str
+    width: int
+
+    def __post_init__(self) -> None:
+        kinds = {"name": str, "fingerprint": str, "text_fingerprint": str, "width": int}
+        if any(type(getattr(self, key)) is not kind for key, kind in kinds.items()) or not 0 < self.width <= 2**16:
+            raise ValueError("embedder")
+
+    def describe(self) -> str:
+        """For people."""
+        return f"{self.name} ({self.fingerprint}), {self.width} numbers a sample"
+
+
+@dataclass(frozen=True)
 class Manifest:
     """All shards of a data set.
 
@@ -53,11 +79,13 @@ class Manifest:
         specs: of their pyramids.
         shards: in order.
         crop_size: side of every crop in pixels: no generator can be trained above this resolution.
+        embedder: whose embeddings they hold; None in shards without.
     """
 
     specs: StagedSpec
     shards: tuple[ShardRecord, ...]
     crop_size: int = CROP_SIZE
+    embedder: Embedder | None = None
 
     @property
     def samples(self) -> int:
@@ -99,6 +127,7 @@ class Manifest:
             "shards": [shard.to_dict() for shard in self.shards],
             # Not for 256: manifests from before there were other sizes keep their bytes.
             **({"crop_size": self.crop_size} if self.crop_size != CROP_SIZE else {}),
+            **({"embedder": asdict(self.embedder)} if self.embedder else {}),
         }
 
     def write(self, folder: Path) -> None:
@@ -127,7 +156,8 @@ def parse_manifest(payload: bytes, where: object) -> Manifest:
     try:
         specs = StagedSpec.from_dict(values["stages"])
         shards = tuple(ShardRecord(**shard) for shard in values["shards"])
-        manifest = Manifest(specs, shards, values.get("crop_size", CROP_SIZE))
+        embedder = Embedder(**values["embedder"]) if "embedder" in values else None
+        manifest = Manifest(specs, shards, values.get("crop_size", CROP_SIZE), embedder)
         manifest.captioned()
         promised = values["fingerprint"], values["samples"], values["splits"]
         found = specs.fingerprint, manifest.samples, manifest.splits

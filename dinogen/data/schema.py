@@ -1,8 +1,9 @@
-"""What one sample is: three members of a tar under one key.
+"""What one sample is: three members of a tar under one key, and a fourth one where a CLIP looked too.
 
 KEY.jpg or KEY.png        the crop, the bytes of the crop file unchanged
 KEY.json                  where it comes from and what may be done with it: a `SampleRecord`
 KEY.pyramid.safetensors   fp16, the tensors of `StagedSpec.stored_shapes()`
+KEY.clip.safetensors      fp16, `embedding` `[D]` of length one: CLIP's, of the crop, or of its mirror image
 """
 
 import hashlib
@@ -20,6 +21,7 @@ IMAGE_SUFFIXES = ("jpg", "png")  # of crops
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".png", ".webp", ".heic", ".heif", ".avif"})
 RECORD_SUFFIX = "json"
 PYRAMID_SUFFIX = "pyramid.safetensors"
+EMBEDDING_SUFFIX = "clip.safetensors"
 
 # No dot, because WebDataset ends a key at its first dot; no slash, so that no key can ever leave a folder.
 KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")

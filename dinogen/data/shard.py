@@ -7,12 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
-from dinogen.data.schema import IMAGE_SUFFIXES, KEY_PATTERN, PYRAMID_SUFFIX, RECORD_SUFFIX
+from dinogen.data.schema import EMBEDDING_SUFFIX, IMAGE_SUFFIXES, KEY_PATTERN, PYRAMID_SUFFIX, RECORD_SUFFIX
 from dinogen.errors import DinogenError
 
 BLOCK = tarfile.BLOCKSIZE  # 512 bytes: a tar is headers and padded contents, all in blocks
-PART_OF_SUFFIX = {**dict.fromkeys(IMAGE_SUFFIXES, "image"), RECORD_SUFFIX: "record", PYRAMID_SUFFIX: "pyramid"}
-PARTS = ("image", "record", "pyramid")
+PART_OF_SUFFIX = {
+    **dict.fromkeys(IMAGE_SUFFIXES, "image"),
+    RECORD_SUFFIX: "record",
+    PYRAMID_SUFFIX: "pyramid",
+    EMBEDDING_SUFFIX: "embedding",
+}
+PARTS = ("image", "record", "pyramid", "embedding")  # the last one in all samples of a data set, or in none
+NOTHING = ("", 0, 0)
 HEADER = struct.Struct("100s 24x 12s 12x 8s c 188x 155s 12x")  # name, size, checksum, type, prefix; the rest is skipped
 
 
@@ -56,11 +62,11 @@ class Shard:
         return f"{self.keys[row]}.{self._image_suffixes[row]}"
 
     def size(self, row: int, part: str) -> int:
-        """Length in bytes of a sample's `image`, `record` or `pyramid`."""
+        """Length in bytes of one of a sample's `PARTS`, 0 where it is not there."""
         return int(self._spans[row, PARTS.index(part), 1])
 
     def read(self, row: int, part: str) -> bytes:
-        """The bytes of a sample's `image`, `record` or `pyramid`."""
+        """The bytes of one of a sample's `PARTS`."""
         payload = bytearray(self.size(row, part))
         self.read_into(row, part, memoryview(payload))
         return bytes(payload)
@@ -77,12 +83,15 @@ class Shard:
     def _index(self) -> None:
         samples = self._scan()
         for key, spans in samples.items():
-            missing = set(PARTS) - set(spans)
+            missing = set(PARTS) - {"embedding"} - set(spans)
             if missing:
                 raise DinogenError(f"{self.path}: sample {key} has no {' and no '.join(sorted(missing))}; pack again")
+        told = [key for key, spans in samples.items() if "embedding" in spans]
+        if told and len(told) < len(samples):
+            raise DinogenError(f"{self.path}: sample {told[0]} has an embedding and others have none; pack again")
         self.keys = list(samples)
         self._image_suffixes = [spans["image"][0] for spans in samples.values()]
-        spans = [[spans[part][1:] for part in PARTS] for spans in samples.values()]
+        spans = [[spans.get(part, NOTHING)[1:] for part in PARTS] for spans in samples.values()]
         self._spans = np.array(spans, dtype=np.int64).reshape(-1, len(PARTS), 2)
 
     def _scan(self) -> dict[str, dict[str, tuple[str, int, int]]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from dinogen.data.check import Verify
 from dinogen.data.folder import LocalFolder, RemoteFolder
 from dinogen.data.image import decode_image
-from dinogen.data.layout import PyramidLayout
+from dinogen.data.layout import EmbeddingLayout, Layout, PyramidLayout
 from dinogen.data.manifest import Manifest, ShardRecord
 from dinogen.data.schema import SampleRecord
 from dinogen.data.shard import Shard
@@ -35,6 +35,7 @@ class Batch:
             for.
         captions: N captions, None where a sample has none; one of several, drawn.
         all_captions: all captions of the N samples.
+        embeddings: fp16 `[N, D]`, CLIP's of the crops, or None where not asked for.
     """
 
     keys: list[str]
@@ -42,6 +43,7 @@ class Batch:
     images: Tensor | None
     captions: list[str | None]
     all_captions: list[tuple[str, ...]]
+    embeddings: Tensor | None = None
 
     def pin_memory(self) -> "Batch":
         """Called by the DataLoader, so that copies to a GPU need not wait."""
@@ -49,6 +51,8 @@ class Batch:
             self.pyramid = {name: tensor.pin_memory() for name, tensor in self.pyramid.items()}
         if self.images is not None:
             self.images = self.images.pin_memory()
+        if self.embeddings is not None:
+            self.embeddings = self.embeddings.pin_memory()
         return self
 
 
@@ -58,6 +62,15 @@ def spread_evenly(n: int, m: int) -> Tensor:
     All ranks together choose the same ones whatever their number, where each has equal shares of both.
     """
     return torch.arange(n) * m // n
+
+
+@dataclass
+class Targets:
+    """A sample's rows of a batch, to be filled; None what is not asked for."""
+
+    pyramid: Tensor | None
+    embedding: Tensor | None
+    image: Tensor | None
 
 
 class SampleStore:
@@ -74,6 +87,10 @@ class SampleStore:
         verify: `sha256` reads every shard whole once; `size` trusts its content, for big sets on good storage.
         keep_open: shards kept open at a time.
         max_bad_fraction: share of the split that may be in quarantine.
+        embeddings: whether batches hold CLIP's embeddings.
+
+    Raises:
+        DinogenError: embeddings are wanted of shards that hold none.
     """
 
     def __init__(
@@ -84,10 +101,14 @@ class SampleStore:
         verify: Verify = "sha256",
         keep_open: int = 128,
         max_bad_fraction: float = MAX_BAD_FRACTION,
+        embeddings: bool = False,
     ):
+        if embeddings and manifest.embedder is None:
+            raise DinogenError(f"{folder}: holds no embeddings of the crops; pack the crops again with pack --clip")
         self.folder = folder
         self.shards = manifest.shards_of(split)
         self.layout = PyramidLayout(manifest.specs)
+        self.embedding_layout = EmbeddingLayout(manifest.embedder.width) if embeddings and manifest.embedder else None
         self.crop_size = manifest.crop_size
         self.verify: Verify = verify
         self.keep_open = keep_open
@@ -137,23 +158,24 @@ class SampleStore:
         """
         count, side = len(places), image_resolution
         rows = None if stage is None else torch.empty(count, self.layout.stage_size(stage), dtype=torch.uint8)
+        told = self.embedding_layout
+        files = None if told is None else torch.empty(count, told.size, dtype=torch.uint8)
         decoded = {} if side is None else dict.fromkeys(spread_evenly(images_of or count, count).tolist())
         images = None if side is None else torch.empty(len(decoded), 3, side, side, dtype=torch.uint8)
         if images is not None:
             decoded = dict(zip(decoded, images))
         found = [
-            self._read_good(number, row, stage, None if rows is None else rows[i], decoded.get(i))
+            self._read_good(number, row, stage, Targets(row_of(rows, i), row_of(files, i), decoded.get(i)))
             for i, (number, row) in enumerate(places[:, :2].tolist())
         ]
         epochs = places[:, 2].tolist() if places.shape[1] > 2 else [0] * count
         keys = [key for key, _ in found]
         captions = [record.draw_caption(seed, epoch, key) for (key, record), epoch in zip(found, epochs)]
         pyramid = None if rows is None or stage is None else self.layout.split_stage(rows, stage)
-        return Batch(keys, pyramid, images, captions, [record.captions for _, record in found])
+        embeddings = None if files is None or told is None else told.split(files)["embedding"]
+        return Batch(keys, pyramid, images, captions, [record.captions for _, record in found], embeddings)
 
-    def _read_good(
-        self, number: int, row: int, stage: int | None, pyramid: Tensor | None, image: Tensor | None
-    ) -> tuple[str, SampleRecord]:
+    def _read_good(self, number: int, row: int, stage: int | None, into: Targets) -> tuple[str, SampleRecord]:
         """Read a sample, or else one that stands in for it, into its rows of the batch; its key and record."""
         for candidate, its_row in self._from(number, row):
             try:
@@ -162,19 +184,20 @@ class SampleStore:
                 self._quarantine(candidate, slice(None), error)
                 continue
             try:
-                return self._read_one(shard, its_row, stage, pyramid, image)
+                return self._read_one(shard, its_row, stage, into)
             except DinogenError as error:
                 self._quarantine(candidate, slice(its_row, its_row + 1), error)
         raise DinogenError(f"{self.folder}: not one good sample is left")
 
-    def _read_one(
-        self, shard: Shard, row: int, stage: int | None, pyramid: Tensor | None, image: Tensor | None
-    ) -> tuple[str, SampleRecord]:
-        key = shard.keys[row]
+    def _read_one(self, shard: Shard, row: int, stage: int | None, into: Targets) -> tuple[str, SampleRecord]:
+        key, image = shard.keys[row], into.image
         try:
             record = SampleRecord.from_bytes(shard.read(row, "record"))
-            if pyramid is not None and stage is not None:
-                read_stage_into(shard, row, self.layout, stage, pyramid)
+            if into.pyramid is not None and stage is not None:
+                read_into(shard, row, "pyramid", self.layout, into.pyramid, self.layout.stage_spans[stage])
+            if into.embedding is not None and self.embedding_layout is not None:
+                layout = self.embedding_layout
+                read_into(shard, row, "embedding", layout, into.embedding, (0, layout.size))
             if image is not None:
                 pixels = decode_image(shard.read(row, "image"), image.shape[-1], self.crop_size)
                 image.copy_(pixels.flip(-1) if record.mirrored else pixels)
@@ -227,13 +250,22 @@ def open_shard(path: Path, record: ShardRecord) -> Shard:
     return shard
 
 
-def read_stage_into(shard: Shard, row: int, layout: PyramidLayout, stage: int, target: Tensor) -> None:
-    """Read one stage of a sample's pyramids straight into a row of a batch, uint8 `[layout.stage_size(stage)]`."""
-    start, stop = layout.stage_spans[stage]
+def row_of(rows: Tensor | None, i: int) -> Tensor | None:
+    """A row, where there are rows."""
+    return None if rows is None else rows[i]
+
+
+def read_into(shard: Shard, row: int, part: str, layout: Layout, target: Tensor, span: tuple[int, int]) -> None:
+    """Read a span of the bytes of a sample's `pyramid` or `embedding` straight into a row of a batch, uint8.
+
+    Raises:
+        DinogenError: the file is not there, or not of this layout.
+    """
+    start, stop = span
     view = target.numpy().data
-    if shard.size(row, "pyramid") == layout.size:
+    if shard.size(row, part) == layout.size:
         header = bytearray(len(layout.header))
-        shard.read_into(row, "pyramid", memoryview(header))
+        shard.read_into(row, part, memoryview(header))
         if header == layout.header:
-            return shard.read_into(row, "pyramid", view, skip=start)
-    view[:] = layout.normalise(shard.read(row, "pyramid"))[start:stop]
+            return shard.read_into(row, part, view, skip=start)
+    view[:] = layout.normalise(shard.read(row, part))[start:stop]

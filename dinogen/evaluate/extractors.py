@@ -3,18 +3,14 @@
 import io
 import pickle
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-import torch.nn.functional as F
-from huggingface_hub.utils import logging as hub_logging
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoConfig, CLIPVisionModelWithProjection
-from transformers.utils import logging as transformers_logging
-from transformers.utils.constants import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
+from dinogen.clip import open_clip_images
 from dinogen.errors import DinogenError, UsageError, first_line
 
 BATCH_SIZE = 50
@@ -116,46 +112,12 @@ class ClipFeatures:
 
     def __init__(self, model: str, device: torch.device | str = "cpu"):
         self.device = torch.device(device)
-        network, projected = load_clip(model)
-        self.network: Any = network.to(self.device)
-        self.projected = projected
-        self.size = network.config.image_size
-        taken = "image embedding" if projected else "pooled output, because this model has no projection"
-        self.method = f"CLIP {model}, {taken}, images resized to {self.size}×{self.size}, bicubic, antialiased"
-        self.mean = torch.tensor(OPENAI_CLIP_MEAN, device=self.device).view(1, 3, 1, 1)
-        self.std = torch.tensor(OPENAI_CLIP_STD, device=self.device).view(1, 3, 1, 1)
+        self.tower = open_clip_images(model).to(self.device)
+        self.projected = self.tower.projected
+        taken = "image embedding" if self.projected else "pooled output, because this model has no projection"
+        size = self.tower.size
+        self.method = f"CLIP {model}, {taken}, images resized to {size}×{size}, bicubic, antialiased"
 
-    @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """uint8 `[n, 3, R, R]` to float64 `[n, d]` on the CPU."""
-        return torch.cat([self._embed(some.to(self.device)).cpu() for some in images.split(BATCH_SIZE)]).double()
-
-    def _embed(self, images: Tensor) -> Tensor:
-        size = (self.size, self.size)
-        resized = F.interpolate(images.float(), size=size, mode="bicubic", antialias=True).round().clamp(0, 255)
-        pixels = (resized / 255 - self.mean) / self.std
-        if self.projected:
-            return self.network(pixel_values=pixels).image_embeds
-        return self.network.vision_model(pixel_values=pixels).pooler_output
-
-
-def load_clip(model: str) -> tuple[Any, bool]:
-    """The vision half of a CLIP in float32, and whether the weights of its projection were there."""
-    hub_logging.set_verbosity_error()  # its retries would bury our one line
-    transformers_logging.set_verbosity_error()  # so would its list of the text half's weights
-    try:
-        kind = AutoConfig.from_pretrained(model).model_type
-        if kind not in ("clip", "clip_vision_model"):
-            raise DinogenError(f"--clip {model} is a {kind}; take a CLIP, such as openai/clip-vit-base-patch32")
-        loaded: Any = CLIPVisionModelWithProjection.from_pretrained(
-            model, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise DinogenError(
-            f"--clip {model} could not be loaded ({first_line(error)}). Without a network: run `hf download {model} "
-            "--local-dir DIR` where there is one, copy DIR here and pass --clip DIR"
-        ) from error
-    network, missing = loaded[0], set(loaded[1]["missing_keys"])
-    if missing - {"visual_projection.weight"}:
-        raise DinogenError(f"--clip {model}: weights are missing, such as {min(missing)}; copy the whole model again")
-    return network.eval().requires_grad_(False), not missing
+        return torch.cat([self.tower(some.to(self.device)).cpu() for some in images.split(BATCH_SIZE)]).double()

@@ -35,12 +35,12 @@ CLIP_VOCABULARY += ["ma", "man</w>"]
 CLIP_START, CLIP_END = len(CLIP_VOCABULARY), len(CLIP_VOCABULARY) + 1
 
 
-def save_clip(folder: Path, eos_token_id: int = CLIP_END, length: int = LENGTH) -> CLIPModel:
+def save_clip(folder: Path, eos_token_id: int = CLIP_END, length: int = LENGTH, width: int = 12) -> CLIPModel:
     """A whole CLIP with the tokenizer's files of the published ones; the old configs have `eos_token_id` 2."""
-    text = SIZES | {"vocab_size": CLIP_END + 1, "max_position_embeddings": length, "projection_dim": 12,
+    text = SIZES | {"vocab_size": CLIP_END + 1, "max_position_embeddings": length, "projection_dim": width,
                     "bos_token_id": CLIP_START, "eos_token_id": eos_token_id, "pad_token_id": 1}  # fmt: skip
-    vision = SIZES | {"image_size": 16, "patch_size": 8, "projection_dim": 12}
-    model = saved(CLIPModel, CLIPConfig(text_config=text, vision_config=vision, projection_dim=12), folder)
+    vision = SIZES | {"image_size": 16, "patch_size": 8, "projection_dim": width}
+    model = saved(CLIPModel, CLIPConfig(text_config=text, vision_config=vision, projection_dim=width), folder)
     names = [*CLIP_VOCABULARY, "<|startoftext|>", "<|endoftext|>"]
     (folder / "vocab.json").write_text(json.dumps({name: number for number, name in enumerate(names)}))
     (folder / "merges.txt").write_text("#version: 0.2\nm a\nma n</w>\n")
