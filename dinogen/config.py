@@ -196,12 +196,15 @@ class WordsConfig:
     Args:
         encoder: the frozen text encoder: a hub id, a folder, or `embedded`, which needs no download and knows no
             meanings.
+        source: what real images are known by: their captions, or CLIP's embeddings of the images themselves, which
+            need no captions. The shards must hold them, and the encoder must be the same CLIP.
         drop: share of the captions that are replaced by none, so that the generator also draws without words.
-        attention: features look at the caption's tokens, where the encoder has some.
+        attention: features look at the caption's tokens, where the encoder has some and captions are the source.
         guidance: the most that words can be exaggerated by, learned in half of the steps; 1 leaves it out.
     """
 
     encoder: str = "embedded"
+    source: Literal["captions", "images"] = "captions"
     drop: float = 0.1
     attention: bool = True
     guidance: float = 1.0

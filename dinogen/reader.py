@@ -23,6 +23,10 @@ WHITENING_FILE = "words.safetensors"
 NOTES = {"encoder": str, "fingerprint": str, "whitening": str, "attention": bool, "guidance": float}
 MOST_LETTERS = 1000  # of a name or a fingerprint
 
+# What images are known by: captions, None where there is none, or vectors that an encoder could have made, zeros for
+# none.
+Told = Sequence[str | None] | Tensor
+
 
 class Reader:
     """Reads captions with a frozen encoder and whitens what it makes of them.
@@ -56,18 +60,18 @@ class Reader:
         return {"text_dim": self.text_dim, "token_dim": self.token_dim}
 
     @torch.no_grad()
-    def vectors(self, captions: Sequence[str | None]) -> Tensor:
+    def vectors(self, captions: Told) -> Tensor:
         """Whitened embeddings `[N, text_dim]` of length one; zeros for the null caption."""
         assert self.whitening is not None, "it is fitted or restored first"
-        white = self.whitening(self.table.pooled(captions))
+        white = self.whitening(captions if isinstance(captions, Tensor) else self.table.pooled(captions))
         return F.pad(white, (0, self.text_dim - white.shape[1]))
 
     @torch.no_grad()
-    def __call__(self, captions: Sequence[str | None], guidance: float = 1.0) -> Words:
+    def __call__(self, captions: Told, guidance: float = 1.0) -> Words:
         """What a generator takes; None and the empty text are the null caption, which is never exaggerated.
 
         Args:
-            captions: one for each image.
+            captions: one for each image. Vectors have no tokens.
             guidance: how far words are exaggerated, from 1 (not at all) up.
 
         Raises:
@@ -79,7 +83,7 @@ class Reader:
         pooled = self.vectors(captions)
         # None, not ones: the generator then leaves guidance out, as in a run without it.
         alphas = None if guidance == 1 else torch.where(pooled.any(dim=1), guidance, 1.0)
-        if not self.token_dim:
+        if not self.token_dim or isinstance(captions, Tensor):
             return Words(pooled, guidance=alphas)
         encoded = self.table(captions)
         # Few different lengths: a compiled generator is compiled anew for each.

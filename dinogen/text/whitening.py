@@ -27,14 +27,18 @@ class Whitening:
         self.mean, self.directions = mean, directions
 
     @classmethod
-    def fit(cls, pooled: Tensor) -> Self:
+    def fit(cls, pooled: Tensor, noise: float = 0.0) -> Self:
         """Fit to a data set's captions.
 
         The covariance is pulled towards a multiple of the identity, by what Ledoit and Wolf (2004) find best for so
         many captions, and by a tenth at least: directions in which captions hardly differ stay small.
 
+        Vectors that are noisy when they are whitened become the best linear estimate of what they were without noise
+        (Wiener), in units of how that varies. So a direction in which there is noise alone counts nothing.
+
         Args:
-            pooled: `[N, D]`, of captions as often as they occur. Null captions are left out.
+            pooled: `[N, D]`, of captions as often as they occur, without noise. Null captions are left out.
+            noise: its variance in each direction.
 
         Raises:
             DinogenError: fewer than two different captions.
@@ -48,7 +52,7 @@ class Whitening:
         values, axes = torch.linalg.eigh(covariance)
         kept = min(MOST, different - 1, len(mean))
         values, axes = values[-kept:].flip(0), axes[:, -kept:].flip(1)
-        return cls(mean.float(), (axes / values.sqrt()).float())
+        return cls(mean.float(), (axes * (values.sqrt() / (values + noise))).float())
 
     def __call__(self, pooled: Tensor) -> Tensor:
         """Vectors `[N, D]` as float32 `[N, K]` of length one; the null caption stays zero."""

@@ -68,10 +68,10 @@ class Comparer:
         z = self.latents(batch_size)
         words, captions = None, None
         if cur_nimg < self.config.warmup_nimg:
-            words = None if self.wording is None else self.wording.of_reals(batch.captions)
+            words = None if self.wording is None else self.wording.of_reals(self.wording.told_by(batch))
             z = self.coded(batch, z, words)
         elif self.wording is not None:
-            words, captions = self.wording.of_step(batch.captions, batch_size)
+            words, captions = self.wording.of_step(self.wording.told_by(batch), batch_size)
         self.laps.lap("rest")
         images = self.draw(z, stage, words)
         self.laps.lap("generator")

@@ -135,11 +135,13 @@ class RunFolder:
         if bool(before) != (now is not None):
             remedy = f"another --output with --init_from {self.root}" if now else "the old words again"
             raise DinogenError(f"{self.root} was started {'without' if now else 'with'} words; give {remedy}")
-        if now is not None and before["attention"] != now.attention:
-            raise DinogenError(
-                f"{self.root} was started with words.attention {str(before['attention']).lower()}; give the old value, "
-                "or another --output to start anew"
-            )
+        before = {"source": "captions"} | (before or {})  # before there was a choice
+        for key in ("source", "attention"):
+            if now is not None and before[key] != getattr(now, key):
+                raise DinogenError(
+                    f"{self.root} was started with words.{key} {str(before[key]).lower()}; give the old value, or "
+                    "another --output to start anew"
+                )
 
     def check_same_teacher(self, data: str, packed: StagedSpec) -> None:
         """Refuse to resume with shards that another teacher packed than those that the run was started with.

@@ -6,13 +6,13 @@ from torch import Tensor
 
 from dinogen.codes import Coder
 from dinogen.config import RunConfig
-from dinogen.data.loader import load_captions, load_pyramids
+from dinogen.data.loader import load_pyramids
 from dinogen.errors import DinogenError, UsageError
 from dinogen.networks import Generator
 from dinogen.networks.generator import TEXT_PARTS
 from dinogen.networks.synthesis import block_resolutions
 from dinogen.opening import load_generator
-from dinogen.reader import Reader
+from dinogen.train.wording import Wording
 
 CODED_SAMPLES = 4096  # at most: the axes are found on these
 
@@ -55,11 +55,10 @@ def start_from_snapshot(network: Generator, config: RunConfig) -> None:
     network.load_state_dict(weights)
 
 
-def fit_coder(coder: Coder, data: Path | str, stage: int, reader: Reader | None) -> dict[str, Tensor]:
+def fit_coder(coder: Coder, data: Path | str, stage: int, wording: Wording | None) -> dict[str, Tensor]:
     """Make the axes of a coder from some of the shards' pyramids at a stage; returns what it then holds.
 
-    With a reader, codes leave out what it reads in the captions of the same samples.
+    With words, codes leave out what those of the same samples tell.
     """
-    pyramids = load_pyramids(data, CODED_SAMPLES, stage)
-    coder.fit(pyramids, reader.vectors(load_captions(data, CODED_SAMPLES)).cpu() if reader else None)
+    coder.fit(load_pyramids(data, CODED_SAMPLES, stage), wording and wording.vectors_of(CODED_SAMPLES).cpu())
     return coder.tensors()

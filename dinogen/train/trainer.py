@@ -106,6 +106,7 @@ class Trainer:
             world_size=self.world_size,
             workers=config.machine.workers,
             state=loader_state,
+            embeddings=config.words is not None and config.words.source == "images",
         )
         if self.wording is not None:
             self.wording.fit()
@@ -245,7 +246,7 @@ class Trainer:
             LOG.info("Making codes of real images for the warm-up.")
             coder.restore(
                 from_first_rank(
-                    lambda: fit_coder(coder, self.config.data, self.comparer.code_stage, self.reader), self.device
+                    lambda: fit_coder(coder, self.config.data, self.comparer.code_stage, self.wording), self.device
                 )
             )
         coder.to(self.device)

@@ -1,25 +1,30 @@
-"""Words in training: which captions images are drawn with, and what of it a run keeps."""
+"""Words in training: what images are drawn with, captions or CLIP's embeddings, and what of it a run keeps."""
 
+import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dinogen.config import RunConfig
-from dinogen.data.loader import load_captions
+from dinogen.data.folder import open_folder
+from dinogen.data.loader import Batch, load_captions, load_embeddings
 from dinogen.distributed import from_first_rank, rank, world_size
 from dinogen.errors import DinogenError
 from dinogen.kept import Kept
 from dinogen.networks.words import Words
 from dinogen.objectives.captions import Captions
-from dinogen.reader import Reader
+from dinogen.reader import Reader, Told
 from dinogen.tensor_files import Shapes
 from dinogen.text import Whitening, make_text_encoder
+from dinogen.train.run_log import LOG
 
-MOST_CAPTIONS = 2**16  # of the data set: from as many generated images' captions are drawn
+MOST_TOLD = 2**16  # of the data set's captions or embeddings: from these generated images' are drawn
 FREQUENT = 256  # captions among which the ones for people are chosen
 SAME = 1e-3  # distance of vectors whose captions say the same
+NOISE = 0.75 / 0.25  # its length, in units of an embedding's (LAFITE, arXiv 2111.13792)
 
 
 class Wording(Kept):
@@ -35,36 +40,58 @@ class Wording(Kept):
     """
 
     file = "words"
+    has_tokens = True
 
     def __init__(self, config: RunConfig, rng: torch.Generator, device: torch.device):
         assert config.words is not None
         self.settings, self.rng, self.device = config.words, rng, device
-        # In the loader's random order.
-        self.captions: list[str | None] = from_first_rank(lambda: captions_of(config.data), device)
+        self.load(config.data)
         encoder = make_text_encoder(config.words.encoder, "--words.encoder").to(device)
-        self.reader = Reader(
-            config.words.encoder, encoder, config.words.attention, guidance=float(config.words.guidance)
-        )
+        attention, guidance = config.words.attention and self.has_tokens, float(config.words.guidance)
+        self.reader = Reader(config.words.encoder, encoder, attention, guidance=guidance)
+
+    def load(self, data: str) -> None:
+        """Read the data set's captions, in the loader's random order."""
+        self.captions: list[str | None] = from_first_rank(lambda: captions_of(data), self.device)
 
     def fit(self) -> None:
-        """Fit the whitening to the data set's captions, unless a checkpoint had it. Call on all ranks."""
+        """Fit the whitening to the data set, unless a checkpoint had it. Call on all ranks."""
         if self.reader.whitening is None:
-            tensors = from_first_rank(
-                lambda: Whitening.fit(self.reader.table.pooled(self.captions)).tensors(), self.device
-            )
+            tensors = from_first_rank(lambda: self.fitted().tensors(), self.device)
             self.reader.whitening = Whitening.restore(tensors)
 
-    def of_step(self, real: Sequence[str | None], batch_size: int) -> tuple[Words, Captions]:
+    def fitted(self) -> Whitening:
+        """A whitening of the data set's captions."""
+        return Whitening.fit(self.reader.table.pooled(self.captions))
+
+    @property
+    def count(self) -> int:
+        """From how many samples' captions those of generated images are drawn."""
+        return len(self.captions)
+
+    def told_by(self, batch: Batch) -> Told:
+        """What this rank's reals are known by."""
+        return batch.captions
+
+    def picked(self, picks: Tensor) -> Told:
+        """What samples of these numbers are known by, int64 `[n]`; the same count on all ranks."""
+        return [self.captions[pick] for pick in picks.tolist()]
+
+    def fixed(self, numbers: Iterable[int]) -> Told:
+        """What samples of these numbers are known by, counted around: the same each time."""
+        return [self.captions[number % self.count] for number in numbers]
+
+    def of_step(self, real: Told, batch_size: int) -> tuple[Words, Captions]:
         """What this rank's images are drawn with, independently of its reals, and all that the objective compares.
 
         Args:
-            real: captions of this rank's reals.
+            real: see `told_by`.
             batch_size: of the generated images of all ranks.
         """
         # All ranks draw those of the whole batch and keep their share, as with latents.
-        picks = torch.randint(len(self.captions), (batch_size,), generator=self.rng)
-        share = picks.chunk(world_size())[rank()].tolist()
-        words = self.reader(self.dropped([self.captions[pick] for pick in share]), self.drawn_guidance())
+        picks = torch.randint(self.count, (batch_size,), generator=self.rng)
+        drawn = self.picked(picks.chunk(world_size())[rank()])
+        words = self.reader(self.dropped(drawn), self.drawn_guidance())
         return words, Captions(words.pooled, self.reader.vectors(self.dropped(real)), words.guidance)
 
     def drawn_guidance(self) -> float:
@@ -75,18 +102,25 @@ class Wording(Kept):
         guided, share = torch.rand(2, generator=self.rng).tolist()
         return 1 + (most - 1) * share if guided < 0.5 else 1.0
 
-    def of_reals(self, real: Sequence[str | None]) -> Words:
+    def of_reals(self, real: Told) -> Words:
         """What images are drawn with that are to be like this rank's reals, each like its own one."""
         return self.reader(self.dropped(real))
 
-    def dropped(self, captions: Sequence[str | None]) -> list[str | None]:
+    def dropped(self, told: Told) -> Told:
         """This rank's captions, some of them replaced by the null caption."""
-        chances = torch.rand(len(captions) * world_size(), generator=self.rng).chunk(world_size())[rank()].tolist()
-        return [caption if chance >= self.settings.drop else None for caption, chance in zip(captions, chances)]
+        chances = torch.rand(len(told) * world_size(), generator=self.rng).chunk(world_size())[rank()].tolist()
+        kept = [chance >= self.settings.drop for chance in chances]
+        if isinstance(told, Tensor):
+            return told * told.new_tensor(kept)[:, None]
+        return [caption if keep else None for caption, keep in zip(told, kept)]
 
     def shown(self, first: int, count: int) -> Words:
         """Words of pictures `first` to `first + count - 1` for people and judges: the same ones each time."""
-        return self.reader.in_turn(self.captions)(first, count)
+        return self.reader(self.fixed(range(first, first + count)))
+
+    def vectors_of(self, count: int) -> Tensor:
+        """Vectors of the first samples, at most `count`, in the loader's random order; see `Reader.vectors`."""
+        return self.reader.vectors(self.fixed(range(min(count, self.count))))
 
     def prompts(self, count: int) -> list[str]:
         """Captions for people to look at: of the most frequent ones those that differ most, the same ones each time.
@@ -120,6 +154,74 @@ class Wording(Kept):
         self.reader.whitening = Whitening.restore(tensors)
 
 
+class ImageWording(Wording):
+    """CLIP's embeddings of the images take the place of captions that nobody wrote.
+
+    An embedding e with noise in a random direction u, (0.25 e + 0.75 u) / |0.25 e + 0.75 u|, may as well be that of a
+    caption (LAFITE, arXiv 2111.13792). The noise is drawn anew each time; a caption gets none. Vectors are scaled until
+    their share of e has length one, as a caption has. The whitening leaves out directions in which there is noise
+    alone. Among them is the one in which all captions differ from all images.
+    """
+
+    has_tokens = False
+
+    def __init__(self, config: RunConfig, rng: torch.Generator, device: torch.device):
+        super().__init__(config, rng, device)
+        if self.embedder.text_fingerprint != self.reader.encoder.fingerprint:
+            raise DinogenError(
+                f"words.encoder {self.settings.encoder} is not the CLIP whose embeddings {config.data} holds; give "
+                f"that one ({self.embedder.name}), or pack the crops again with pack --clip {self.settings.encoder}"
+            )
+        if self.settings.attention:
+            LOG.info("words.attention is off: embeddings of images have no tokens to look at.")
+
+    def load(self, data: str) -> None:
+        manifest = open_folder(data).manifest()
+        if manifest.embedder is None:
+            raise DinogenError(
+                f"{data}: holds no embeddings of the crops; pack the crops again with pack --clip, or take "
+                "words.source captions"
+            )
+        self.embedder = manifest.embedder
+        self.captions = []
+        embeddings = from_first_rank(lambda: load_embeddings(data, MOST_TOLD, verify="size"), self.device)
+        self.embeddings: Tensor = embeddings.to(self.device)  # fp16 `[n, D]`
+
+    def fitted(self) -> Whitening:
+        return Whitening.fit(self.embeddings.float(), noise=NOISE**2 / self.embedder.width)
+
+    @property
+    def count(self) -> int:
+        return len(self.embeddings)
+
+    def told_by(self, batch: Batch) -> Tensor:
+        assert batch.embeddings is not None, "the loader reads them for such a run"
+        return self.noisy(batch.embeddings.to(self.device, non_blocking=True))
+
+    def picked(self, picks: Tensor) -> Tensor:
+        return self.noisy(self.embeddings[picks.to(self.device)])
+
+    def prompts(self, count: int) -> list[str]:
+        return []  # nobody captioned the pictures
+
+    def noisy(self, embeddings: Tensor) -> Tensor:
+        """With noise of the run's random numbers: all ranks draw that of the whole batch and keep their share."""
+        noise = torch.randn(len(embeddings) * world_size(), self.embedder.width, generator=self.rng)
+        return with_noise(embeddings, noise.chunk(world_size())[rank()].to(self.device))
+
+    def fixed(self, numbers: Iterable[int]) -> Tensor:
+        numbers = list(numbers)
+        noise = [torch.randn(self.embedder.width, generator=torch.Generator().manual_seed(n)) for n in numbers]
+        rows = torch.tensor(numbers, device=self.device) % self.count
+        return with_noise(self.embeddings[rows], torch.stack(noise).to(self.device))
+
+
+def with_noise(embeddings: Tensor, noise: Tensor) -> Tensor:
+    """Embeddings of length one and their noise, of any length, as float32 `[N, D]` of length √(1 + NOISE²)."""
+    mixed = embeddings.float() + NOISE * F.normalize(noise, dim=1)
+    return math.hypot(1, NOISE) * F.normalize(mixed, dim=1)
+
+
 def captions_of(data: str) -> list[str | None]:
     """One caption of each sample of the training split, or of many random ones; None where it has none.
 
@@ -127,9 +229,12 @@ def captions_of(data: str) -> list[str | None]:
         DinogenError: no sample has one.
     """
     # Checking whole shards would take minutes on big data; the loader does check what it reads.
-    captions = load_captions(data, MOST_CAPTIONS, verify="size")
+    captions = load_captions(data, MOST_TOLD, verify="size")
     if not any(captions):
-        raise DinogenError(f"{data}: no sample has a caption; pack the crops again with pack --captions, or drop words")
+        raise DinogenError(
+            f"{data}: no sample has a caption; pack the crops again with pack --captions, or with pack --clip for "
+            "words.source images, or drop words"
+        )
     return captions
 
 
@@ -140,4 +245,6 @@ def bytes_of(text: str) -> Tensor:
 
 def make_wording(config: RunConfig, rng: torch.Generator, device: torch.device) -> Wording | None:
     """What `words:` asks for."""
-    return None if config.words is None else Wording(config, rng, device)
+    if config.words is None:
+        return None
+    return (ImageWording if config.words.source == "images" else Wording)(config, rng, device)
