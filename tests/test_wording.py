@@ -9,8 +9,9 @@ from safetensors.torch import load_file
 
 from dinogen.images import to_uint8
 from dinogen.opening import load_generator
+from dinogen.reader import load_reader
 from dinogen.train.trainer import Trainer
-from helpers.text_models import save_bert
+from helpers.text_models import save_bert, save_clip, save_siglip
 from helpers.training import complaint, flags, newest
 from launch.train import build_parser, main, make_config
 
@@ -33,10 +34,14 @@ def weights_at(run: Path, nimg: int) -> dict[str, torch.Tensor]:
     return load_file(run / "checkpoints" / f"nimg{nimg:012d}" / "generator.safetensors")
 
 
-@pytest.mark.parametrize("attention", [True, False])
-def test_a_run_that_was_interrupted_continues_bitwise(captioned32, bert, tmp_path, attention):
-    """Words also learn, in the style and in the attention."""
-    more = [f"--words.encoder={bert if attention else 'embedded'}"]
+@pytest.mark.parametrize("encoder", ["clip", "siglip", "embedded"])
+def test_a_run_that_was_interrupted_continues_bitwise(captioned32, tmp_path, encoder):
+    """Words also learn, in the style and, with an encoder that has tokens, in the attention; then prompts are read."""
+    attention = encoder != "embedded"
+    if attention:
+        (tmp_path / encoder).mkdir()
+        {"clip": save_clip, "siglip": save_siglip}[encoder](tmp_path / encoder)
+    more = [f"--words.encoder={tmp_path / encoder if attention else encoder}"]
     trainer_of(captioned32, tmp_path / "whole", *more, "--schedule.total_kimg=0.064").train()
     for end in (0.032, 0.064):
         trainer_of(captioned32, tmp_path / "parts", *more, f"--schedule.total_kimg={end}").train()
@@ -49,6 +54,10 @@ def test_a_run_that_was_interrupted_continues_bitwise(captioned32, bert, tmp_pat
     snapshot = newest(tmp_path / "whole" / "snapshots", "kimg*")
     settings, notes = (json.loads((snapshot / name).read_text()) for name in ("config.json", "words.json"))
     assert settings["token_dim"] == (16 if attention else 0) and notes["encoder"] == more[0].partition("=")[2]
+    generator, reader = load_generator(snapshot), load_reader(snapshot)
+    z = torch.randn(2, 16)
+    some, others = (generator(z, words=reader([prompt] * 2)) for prompt in ("a hat", "a beard"))
+    assert not torch.equal(some, others), "prompts steer"
 
 
 def test_captions_of_generated_images_are_independent_of_the_reals(captioned32, tmp_path):
