@@ -71,7 +71,7 @@ class SlicedDetail(Term):
             grounded = [
                 torch.cat([rows.detach(), ground(images, of, shift)[some]], dim=2) for of, rows, images in pairs
             ]
-            way, variance = ways(*grounded, rotation)
+            way, variance = ways(grounded[0], grounded[1], rotation)
             losses[f"slices/{side}"] = (h - (h + way).detach()).square().mean() / variance
         return ObjectiveResult(torch.stack(list(losses.values())).mean(), means_over_ranks(losses))
 
