@@ -40,11 +40,12 @@ def data(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("encoder", "source", "placement"),
     [
         ("clip", "images", "fsdp"),
-        pytest.param("clip", "captions", "none", marks=pytest.mark.slow),
-        pytest.param("siglip", "captions", "fsdp", marks=pytest.mark.slow),
-        pytest.param("siglip", "captions", "none", marks=pytest.mark.slow),
+        ("clip", "captions", "none"),
+        ("siglip", "captions", "fsdp"),
+        ("siglip", "captions", "none"),
     ],
 )
+@pytest.mark.slow  # the quick tests have ranks with words in test_oracle.py
 def test_two_ranks_that_resume_do_what_one_does(data, models, tmp_path, encoder, source, placement):
     words = [f"--words.encoder={models / encoder}", f"--words.source={source}", f"--teacher.shard={placement}"]
 
