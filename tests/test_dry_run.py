@@ -89,6 +89,13 @@ def test_it_measures_every_stage_and_writes_nothing(shards32, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
+def test_it_measures_a_warm_up_after_the_stages_that_follow_it(shards32, tmp_path, capsys):
+    flags = ["--warmup.stage_kimg={8: 0.016}", "--warmup.batch=8", "--schedule.total_kimg=1"]
+    out = rehearse(capsys, "--data", str(shards32), "--output", str(tmp_path / "run"), *OF_OLD, *flags)
+    for stage in (r"8 px +0–0\.016 +octaves", r"4 px +0\.016–0\.032 +sinkhorn"):
+        assert re.search(rf"^{stage} +\d+/8 .* GiB", out, re.MULTILINE), out
+
+
 def test_of_a_run_that_has_begun_it_says_what_is_left_and_how_large_its_files_are(shards32, tmp_path, capsys):
     flags = ["--data", str(shards32), "--output", str(tmp_path / "run"), *OF_OLD]
     assert main([*flags, "--schedule.total_kimg=0.032"]) == 0

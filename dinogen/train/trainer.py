@@ -166,6 +166,9 @@ class Trainer:
                 for batches, stage in self.one_stage():
                     before = self.cur_nimg
                     scalars = self.train_step(batches, stage)
+                    # Not in the step: a dry run takes steps of the warm-up after later ones.
+                    if self.cur_nimg >= self.config.warmup_nimg:
+                        self.comparer.coder.clear()
                     monitor.record(self.cur_nimg, scalars)
                     ended = self.asked_to_stop > 0 or self.finished
                     if ended or self.crossed(before, self.config.saving.log_kimg):
@@ -282,8 +285,6 @@ class Trainer:
         self.cur_nimg += nimg
         self.cur_step += 1
         self.comparer.loss.settle(keep=verdict.fault is None)
-        if self.cur_nimg >= self.config.warmup_nimg:
-            self.comparer.coder.clear()
         if verdict.fault is not None:
             return {}
         update_ema(self.G_ema, self.network, ema_beta(self.cur_nimg, nimg, self.config.optimizer.ema_kimg))
