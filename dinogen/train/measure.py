@@ -161,7 +161,8 @@ def step_parts(trainer: "Trainer", stage: StagePlan) -> tuple[dict[str, float], 
         laps.start()
         step()
         seconds = laps.stop()
-    generator, teacher = (counts.get(type(part).__name__, 0.0) for part in (trainer.network, trainer.teacher))
+    wrapped = (trainer.G, trainer.teacher)  # the counter names modules as accelerate wraps them
+    generator, teacher = (counts.get(type(part).__name__, 0.0) for part in wrapped)
     flop = {"generator": generator, "teacher": teacher, "loss": counts["Global"] - generator - teacher}
     return flop, seconds
 
