@@ -67,11 +67,9 @@ class SlicedDetail(Term):
             h = blocks(octave, shift)
             some = torch.randperm(len(h), generator=rng)[:PLACES].to(h.device)
             h, p = h[some], blocks(theirs[side], shift)[some]
-            pairs = ((octave, h, seen.images), (theirs[side], p, seen.real_images))
-            grounded = [
-                torch.cat([rows.detach(), ground(images, of, shift)[some]], dim=2) for of, rows, images in pairs
-            ]
-            way, variance = ways(grounded[0], grounded[1], rotation)
+            generated = torch.cat([h.detach(), ground(seen.images, octave, shift, some)], dim=2)
+            real = torch.cat([p, ground(seen.real_images, theirs[side], shift, some)], dim=2)
+            way, variance = ways(generated, real, rotation)
             losses[f"slices/{side}"] = (h - (h + way).detach()).square().mean() / variance
         return ObjectiveResult(torch.stack(list(losses.values())).mean(), means_over_ranks(losses))
 
@@ -83,10 +81,10 @@ def blocks(images: Tensor, shift: list[int]) -> Tensor:
 
 
 @torch.no_grad()
-def ground(images: Tensor, octave: Tensor, shift: list[int]) -> Tensor:
-    """What lies under the blocks of an octave of images: the image of that size without it, `[L, n, GROUND]`."""
+def ground(images: Tensor, octave: Tensor, shift: list[int], some: Tensor) -> Tensor:
+    """What lies under `some` blocks of an octave: the image of that size without it, `[len(some), n, GROUND]`."""
     side = octave.shape[-1]
-    under = blocks(F.avg_pool2d(images, images.shape[-1] // side) - octave, shift)
+    under = blocks(F.avg_pool2d(images, images.shape[-1] // side) - octave, shift)[some]
     return F.avg_pool2d(under.unflatten(2, (3, BLOCK, BLOCK)).flatten(0, 1), 2).flatten(1).unflatten(0, under.shape[:2])
 
 
