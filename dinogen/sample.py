@@ -87,7 +87,14 @@ def draw(generator: Generator, w: Tensor, words: Words | None = None) -> Tensor:
 
 
 @torch.no_grad()
-def interpolation_strip(generator: Generator, rows: int, frames: int, seed: int, truncation_psi: float = 1.0) -> Tensor:
+def interpolation_strip(
+    generator: Generator,
+    rows: int,
+    frames: int,
+    seed: int,
+    truncation_psi: float = 1.0,
+    words: WordsOf | None = None,
+) -> Tensor:
     """Walks between pairs of faces, in straight lines from style to style.
 
     Straight lines between styles look better than arcs between latents: the mapping network has already unbent the
@@ -99,13 +106,21 @@ def interpolation_strip(generator: Generator, rows: int, frames: int, seed: int,
         frames: images in a row, both ends included; 2 or more.
         seed: 0 or more.
         truncation_psi: 1 keeps all variety, 0 draws the average style.
+        words: those of row r, all along it, are number r; None is none.
 
     Returns:
         uint8 `[rows · frames, 3, R, R]` on the CPU, row by row.
     """
-    ends = generator.style(latents(seed, 0, 2 * rows, generator.z_dim), truncation_psi).unflatten(0, (rows, 2))
+    told = None if words is None else words(0, rows)
+    twice = None if told is None else told[torch.arange(rows).repeat_interleave(2)]
+    z = latents(seed, 0, 2 * rows, generator.z_dim)
+    ends = generator.style(z, truncation_psi, twice).unflatten(0, (rows, 2))
     steps = torch.linspace(0, 1, frames, device=ends.device)[:, None]
-    return torch.cat([draw(generator, start.lerp(end, steps)) for start, end in ends])
+    strips = []
+    for row, (start, end) in enumerate(ends):
+        own = None if told is None else told[torch.full((frames,), row)]
+        strips.append(draw(generator, start.lerp(end, steps), own))
+    return torch.cat(strips)
 
 
 @torch.no_grad()
@@ -193,7 +208,14 @@ def draw_between(
 
 
 @torch.no_grad()
-def style_mixing(generator: Generator, rows: int, columns: int, seed: int, truncation_psi: float = 1.0) -> Tensor:
+def style_mixing(
+    generator: Generator,
+    rows: int,
+    columns: int,
+    seed: int,
+    truncation_psi: float = 1.0,
+    words: WordsOf | None = None,
+) -> Tensor:
     """A table of faces with the coarse half of the blocks styled by one face and the finer half by another
     (StyleGAN, arXiv 1812.04948, section 3.1).
 
@@ -203,18 +225,28 @@ def style_mixing(generator: Generator, rows: int, columns: int, seed: int, trunc
         columns: faces that style the finer ones: the samples after those.
         seed: 0 or more.
         truncation_psi: 1 keeps all variety, 0 draws the average style.
+        words: of these samples; None is none. Where styles are mixed, features look at those of the coarse blocks.
 
     Returns:
         uint8 `[(rows + 1) · (columns + 1), 3, R, R]` on the CPU, row by row. The first row and the first column show
         the faces themselves, and the corner is white.
     """
-    w = generator.style(latents(seed, 0, rows + columns, generator.z_dim), truncation_psi)
+    told = None if words is None else words(0, rows + columns)
+    w = generator.style(latents(seed, 0, rows + columns, generator.z_dim), truncation_psi, told)
     coarse, fine = w[:rows], w[rows:]
     crossover = len(block_resolutions(generator.trained_resolution)) // 2
     mixed = fine[None, :, None].repeat(rows, 1, len(generator.synthesis.blocks), 1)
     mixed[:, :, :crossover] = coarse[:, None, None]
-    faces = torch.cat([draw(generator, some) for some in w.split(BATCH_SIZE)])
-    inside = torch.cat([draw(generator, some) for some in mixed.flatten(0, 1).split(BATCH_SIZE)])
+    own, of_rows = torch.arange(rows + columns), torch.arange(rows).repeat_interleave(columns)
+    faces, inside = (
+        torch.cat(
+            [
+                draw(generator, styles[some], None if told is None else told[whose[some]])
+                for some in torch.arange(len(styles)).split(BATCH_SIZE)
+            ]
+        )
+        for styles, whose in ((w, own), (mixed.flatten(0, 1), of_rows))
+    )
     table = faces.new_full((rows + 1, columns + 1, *faces.shape[1:]), 255)
     table[1:, 0], table[0, 1:], table[1:, 1:] = faces[:rows], faces[rows:], inside.unflatten(0, (rows, columns))
     return table.flatten(0, 1)

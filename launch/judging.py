@@ -7,7 +7,7 @@ from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 
 from launch.command import CommandParser
-from launch.drawing import add_drawing
+from launch.drawing import AtLeastOne, add_drawing
 
 if TYPE_CHECKING:
     from dinogen.evaluate.court import Terms
@@ -59,6 +59,13 @@ def add_terms(parser: CommandParser) -> None:
         type=str,
         default=None,
         help="text encoder of the models, where it is not where it was in training: a folder or a hub id",
+    )
+    parser.add_argument(
+        "--guidance",
+        type=AtLeastOne,
+        default=1.0,
+        help="how far words are exaggerated, at the cost of variety: 1 is not at all, and the words.guidance of "
+        "training is the most",
     )
 
 

@@ -18,7 +18,7 @@ from dinogen.images import lines_of, said_of, titled
 from dinogen.networks import Generator
 from dinogen.opening import load_generator
 from dinogen.reader import load_reader
-from dinogen.sample import sample_images, word_loop, word_strip
+from dinogen.sample import draw, interpolation_strip, latents, sample_images, style_mixing, word_loop, word_strip
 from dinogen.text import Whitening
 from helpers.text_models import save_bert, save_clip
 from helpers.worded import NARROW, save_worded
@@ -172,6 +172,24 @@ def test_a_walk_begins_and_ends_with_the_samples_of_its_words_and_takes_small_st
     assert steps.max() < 0.2 * (strip[:, 0].float() - strip[:, -1].float()).flatten(1).norm(dim=1).min()
     null = word_strip(generator, start, reader([""]), rows=2, frames=2, seed=3).unflatten(0, (2, 2))
     assert apart(null[:, 1], sample_images(generator, 2, 3)) <= 1
+
+
+def test_a_walk_between_faces_keeps_the_words_of_its_row(model):
+    generator, reader = load_generator(model), load_reader(model)
+    strip = interpolation_strip(generator, 2, 5, 3, words=reader.in_turn(PROMPTS)).unflatten(0, (2, 5))
+    for row, prompt in enumerate(PROMPTS[:2]):
+        samples = sample_images(generator, 4, 3, words=reader.in_turn([prompt]))
+        assert apart(strip[row, [0, -1]], samples[2 * row : 2 * row + 2]) <= 1
+
+
+def test_mixed_styles_begin_with_samples_and_their_words(model):
+    generator, reader = load_generator(model), load_reader(model)
+    table = style_mixing(generator, 2, 1, 3, words=reader.in_turn(PROMPTS)).unflatten(0, (3, 2))
+    samples = sample_images(generator, 3, 3, words=reader.in_turn(PROMPTS))
+    assert apart(torch.stack([table[1, 0], table[2, 0], table[0, 1]]), samples) <= 1
+    w = generator.style(latents(3, 0, 3, generator.z_dim), words=reader(PROMPTS))
+    blocks = torch.stack([w[1], w[2], w[2]])[None]  # of the blocks 4, 8 and 16 the first is the coarse half
+    assert apart(table[2, 1], draw(generator, blocks, reader([PROMPTS[1]]))[0]) <= 1
 
 
 def test_a_film_of_words_goes_there_and_back(model):

@@ -299,6 +299,21 @@ def test_a_report_on_a_model_with_words(data, model, tmp_path, capsys):
     assert report["frechet_detector"] == pytest.approx(alone["frechet_detector"]), "drawn with captions of the data"
 
 
+def test_guidance_is_part_of_the_terms(data, model, plain, tmp_path, capsys):
+    arguments = ["--data", str(data), "--count", "16", "--teacher", "none", "--output", str(tmp_path / "report.json")]
+    assert evaluate.main(["--model", str(model), "--guidance", "2", *arguments]) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    reals = load_reference(data, 5000, 16)
+    words = load_reader(model).in_turn(texts_of_samples(reals.texts(), 16, 16), 2.0)
+    drawn = sample_images(load_generator(model), 16, 0, words=words)
+    assert report["guidance"] == 2
+    assert report["frechet_detector"] == pytest.approx(evaluate_images(drawn, reals.images)["frechet_detector"])
+    for refused, guidance, said in ((model, "3", "learned guidance from 1 to 2.5"), (plain, "2", "without words")):
+        capsys.readouterr()
+        assert evaluate.main(["--model", str(refused), "--guidance", guidance, *arguments]) == 2
+        assert said in capsys.readouterr().err
+
+
 def test_models_with_and_without_words_are_compared(data, shards32, model, plain, tmp_path, capsys):
     arguments = ["--model", str(model), str(plain), "--count", "12", "--teacher", "none"]
     assert compare.main([*arguments, "--data", str(data), "--output", str(tmp_path / "both")]) == 0

@@ -34,6 +34,7 @@ class Terms:
         teacher: whose view is reported as the training signal, see `find_teacher`.
         attributes: that prompts ask for, in models that take words.
         encoder: a folder or a hub id that has the models' text encoder now, see `load_reader`.
+        guidance: how far words are exaggerated, from 1 (not at all) up.
     """
 
     data: str | Path | None
@@ -45,6 +46,7 @@ class Terms:
     teacher: str = "auto"
     attributes: Sequence[Attribute] = ()
     encoder: str | None = None
+    guidance: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -67,17 +69,22 @@ class Candidate:
 
         Raises:
             UsageError, DinogenError: see `load_generator` and `load_reader`; or none of them takes words, and terms
-                ask for some.
+                ask for some; or one has not learned the guidance.
         """
         generators = [load_generator(model, device) for model in models]
         if not any(generator.takes_words for generator in generators):
-            for flag, given in (("attributes", terms.attributes), ("encoder", terms.encoder)):
+            asked = {"attributes": terms.attributes, "encoder": terms.encoder, "guidance": terms.guidance != 1}
+            for flag, given in asked.items():
                 if given:
                     raise UsageError(f"--{flag}: {', '.join(models)}: trained without words; leave it out")
-        return [
-            cls(model, generator, load_reader(model, device, terms.encoder) if generator.takes_words else None)
+        readers = [
+            load_reader(model, device, terms.encoder) if generator.takes_words else None
             for model, generator in zip(models, generators)
         ]
+        for reader in readers:
+            if reader is not None:
+                reader([None], terms.guidance)  # refuses what was not learned before the work begins
+        return [cls(*each) for each in zip(models, generators, readers)]
 
 
 @dataclass(frozen=True)

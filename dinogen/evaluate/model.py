@@ -120,16 +120,17 @@ def examine(candidate: Candidate, reals: Reals, terms: Terms, court: Court) -> t
     generator, reader, images = candidate.generator, candidate.reader, reals.images
     n = images_a_set(terms.count, len(images))
     texts = texts_of_samples(reals.texts(), n, terms.count) if reader else []
-    words = reader.in_turn(texts) if reader else None
+    words = reader.in_turn(texts, terms.guidance) if reader else None
     samples = sample_images(generator, terms.count, terms.seed, terms.truncation_psi, words=words)
     judgement = judge(samples, images, court.judges)
-    walks = measure_walks(generator, samples, terms.seed)
+    walks = measure_walks(generator, samples, terms.seed, words)
     report = {
         "verdict": [],
         "model": candidate.name,
         "data": str(terms.data),
         "seed": terms.seed,
         "truncation_psi": terms.truncation_psi,
+        **({"guidance": terms.guidance} if reader else {}),
         **judgement.report,
         "walk_largest_step": walks.largest_step,
         "walk_ends": walks.ends,
@@ -140,7 +141,7 @@ def examine(candidate: Candidate, reals: Reals, terms: Terms, court: Court) -> t
     if court.teacher is not None:
         signal, by_teacher = training_signal(samples[:n], images[:n], images[n : 2 * n], court.teacher)
         report["training_signal"], nearest = signal, nearest | {"teacher": by_teacher}
-    pictures = draw_pictures(generator, samples, images, nearest, terms.seed)
+    pictures = draw_pictures(generator, samples, images, nearest, terms.seed, words)
     return report, replace(pictures, told=told_pictures(samples, texts), prompts=prompts_picture(drawn))
 
 
@@ -175,9 +176,8 @@ def add_words(
         return {}
 
     def draw(prompt: str) -> ImageSet:
-        images = sample_images(
-            candidate.generator, terms.count, terms.seed, terms.truncation_psi, words=reader.in_turn([prompt])
-        )
+        words = reader.in_turn([prompt], terms.guidance)
+        images = sample_images(candidate.generator, terms.count, terms.seed, terms.truncation_psi, words=words)
         return Judges(court.judges.detector).look_at(images)
 
     ours, real, drawn = attribute_report(terms.attributes, judged.reals, reals.captions, draw)

@@ -10,7 +10,7 @@ from torch import Tensor
 from dinogen.evaluate.nearest import Nearest
 from dinogen.images import enlarge, image_grid, stack, titled, to_pil, viewing_scale
 from dinogen.networks import Generator
-from dinogen.sample import interpolation_strip, sample_images, style_mixing
+from dinogen.sample import WordsOf, interpolation_strip, sample_images, style_mixing
 
 SAMPLES_SHOWN = 40
 REALS_SHOWN = 16
@@ -56,7 +56,12 @@ class Pictures:
 
 
 def draw_pictures(
-    generator: Generator, samples: Tensor, reals: Tensor, nearest: Mapping[str, Nearest], seed: int
+    generator: Generator,
+    samples: Tensor,
+    reals: Tensor,
+    nearest: Mapping[str, Nearest],
+    seed: int,
+    words: WordsOf | None = None,
 ) -> Pictures:
     """Draw all pictures of a generator.
 
@@ -66,18 +71,21 @@ def draw_pictures(
         reals: uint8 `[m, 3, R, R]`.
         nearest: the nearest of these reals to each of these samples, or the first of them, by the way of seeing.
         seed: of what the generator draws.
+        words: of the samples; None is none.
     """
     scale = viewing_scale(samples.shape[-1])
-    sweep = torch.cat([sample_images(generator, FACES_IN_SWEEP, seed, psi) for psi in PSI_SWEEP])
+    sweep = torch.cat([sample_images(generator, FACES_IN_SWEEP, seed, psi, words=words) for psi in PSI_SWEEP])
+    walks = interpolation_strip(generator, WALKS_SHOWN, COLUMNS, seed, words=words)
+    mixing = style_mixing(generator, MIXED_ROWS, MIXED_COLUMNS, seed, words=words)
     return Pictures(
         first=samples[:SAMPLES_COMPARED],
         samples=image_grid(samples[:SAMPLES_SHOWN], COLUMNS, scale),
         reals=image_grid(reals[:REALS_SHOWN], COLUMNS, scale),
         mean=mean_picture(samples, reals),
         nearest=stack({WAYS[name]: nearest_pairs(samples, reals, near) for name, near in nearest.items()}),
-        walks=image_grid(interpolation_strip(generator, WALKS_SHOWN, COLUMNS, seed), COLUMNS, scale),
+        walks=image_grid(walks, COLUMNS, scale),
         sweep=image_grid(sweep, FACES_IN_SWEEP, scale),
-        mixing=image_grid(style_mixing(generator, MIXED_ROWS, MIXED_COLUMNS, seed), MIXED_COLUMNS + 1, scale),
+        mixing=image_grid(mixing, MIXED_COLUMNS + 1, scale),
     )
 
 

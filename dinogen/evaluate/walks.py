@@ -6,7 +6,7 @@ from torch import Tensor
 
 from dinogen.evaluate.metrics import mean_pairwise_distance
 from dinogen.networks import Generator
-from dinogen.sample import interpolation_strip
+from dinogen.sample import WordsOf, interpolation_strip
 
 WALKS = 8
 FRAMES = 16
@@ -27,15 +27,16 @@ class Smoothness:
     ends: float
 
 
-def measure_walks(generator: Generator, samples: Tensor, seed: int) -> Smoothness:
+def measure_walks(generator: Generator, samples: Tensor, seed: int, words: WordsOf | None = None) -> Smoothness:
     """Walk between pairs of faces in equal steps of style.
 
     Args:
         generator: draws the walks.
         samples: uint8 `[n, 3, R, R]` of the same generator.
         seed: of the walks.
+        words: of the samples; None is none. A walk keeps its own.
     """
-    walks = interpolation_strip(generator, WALKS, FRAMES, seed).unflatten(0, (WALKS, FRAMES))
+    walks = interpolation_strip(generator, WALKS, FRAMES, seed, words=words).unflatten(0, (WALKS, FRAMES))
     return smoothness(walks, mean_pairwise_distance(samples.flatten(1)))
 
 
