@@ -19,6 +19,7 @@ from dinogen.sample import sample_images
 from dinogen.schedule import Stage
 from dinogen.teachers import make_teacher
 from dinogen.train.judge import RunJudge, scalars_of
+from dinogen.train.jury import Jury
 from helpers.training import complaint, flags
 from launch.train import main
 
@@ -37,7 +38,7 @@ def test_the_figures_are_those_of_dinogen_evaluate(shards32):
     torch.manual_seed(0)
     generator = Generator(z_dim=16, w_dim=16, channel_base=128, channel_max=16).eval()
     teacher = make_teacher("tiny")
-    judge = RunJudge(shards32, COUNT, 32, teacher, torch.device("cpu"))
+    judge = RunJudge(Jury(shards32, COUNT, 32, torch.device("cpu"), teacher))
     judged = judge.measure(generator, Stage(16, 0.5))
     found = scalars_of(judged)
 

@@ -1,4 +1,4 @@
-"""Judging a run while it trains, by the functions of `dinogen evaluate`, with the work shared by all ranks."""
+"""Judging a run while it trains, by the functions of `dinogen evaluate`."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,61 +8,31 @@ import torch
 from torch import Tensor
 
 from dinogen.config import RunConfig
-from dinogen.data.folder import open_folder
-from dinogen.data.loader import load_crops
-from dinogen.distributed import gather_rows, rank, world_size
-from dinogen.evaluate.detector import Detector
-from dinogen.evaluate.judge import ImageSet, Judges, figures, images_a_set, reduce_to
-from dinogen.images import to_float
+from dinogen.evaluate.judge import figures
 from dinogen.networks import Generator
 from dinogen.pyramid import Pyramid
 from dinogen.reader import Reader
-from dinogen.sample import BATCH_SIZE
 from dinogen.schedule import Stage
-from dinogen.train.words_judge import WordsJudge, draw_share, make_words_judge
-
-TEACHER = "teacher"  # ends the names of figures on what the teacher sees
+from dinogen.train.jury import TEACHER, Jury
+from dinogen.train.words_judge import WordsJudge
 
 
 class RunJudge:
-    """Judges samples of a generator. All ranks make the same calls; each looks at its share of the images.
+    """Judges samples of a generator. All ranks make the same calls.
 
     Args:
-        data: the shards of training, whose crops are compared with.
-        count: samples; fewer where there are not twice as many crops, or the ranks could not take equal shares.
-        resolution: of the finished images.
-        look: the teacher, in the precision of training; a collective where it is sharded.
-        device: where all of it computes.
+        jury: draws them, and looks at them.
         words: judges words as well, and says with which captions samples are drawn; None in a run without text.
-
-    Raises:
-        DinogenError: too few crops.
     """
 
-    def __init__(
-        self,
-        data: Path,
-        count: int,
-        resolution: int,
-        look: Callable[[Tensor], Pyramid],
-        device: torch.device,
-        words: WordsJudge | None = None,
-    ):
-        self.look, self.words = look, words
-        self.device = device
-        self.judges = Judges(Detector(device))
-        # Checking whole shards would take minutes on big data; the loader does check what it reads.
-        crop_size = open_folder(data).manifest().crop_size
-        self.crops = load_crops(data, 2 * count, min(resolution, crop_size), verify="size")
-        n = images_a_set(count, len(self.crops))
-        self.share = max(1, n // world_size())
-        self.reals: dict[int, tuple[ImageSet, ImageSet]] = {}
+    def __init__(self, jury: Jury, words: WordsJudge | None = None):
+        self.jury, self.words = jury, words
 
     def measure(self, generator: Generator, stage: Stage) -> dict[str, Any]:
         """A report as of `dinogen evaluate`, with fewer figures."""
-        reference, others = self.reals_at(stage.resolution)
-        words_of = self.words.words_of if self.words else None
-        ours = self.seen(draw_share(generator, stage, self.share, words_of), faces=True)
+        reference, others = self.jury.reals_at(stage.resolution)
+        drawn = self.jury.draw(generator, stage, self.words.words_of if self.words else None)
+        ours = self.jury.seen(drawn, teacher=True, faces=True)
         count = len(ours.pixels)
         report = {
             **figures(ours, reference),
@@ -71,35 +41,6 @@ class RunJudge:
         }
         words = self.words.figures(ours, stage.resolution) if self.words else {}
         return report | ({"words": words} if words else {})
-
-    def reals_at(self, resolution: int) -> tuple[ImageSet, ImageSet]:
-        """The reference, and as many other reals; looked at once for each resolution."""
-        if resolution not in self.reals:
-            shares = self.crops[: 2 * self.share * world_size()].split(self.share)
-            reference, others = (reduce_to(shares[half * world_size() + rank()], resolution) for half in range(2))
-            self.reals = {resolution: (self.seen(reference, faces=False), self.seen(others, faces=True))}
-        return self.reals[resolution]
-
-    def seen(self, images: Tensor, faces: bool) -> ImageSet:
-        """What judges and teacher make of all ranks' images; each brings its share."""
-        own = self.judges.look_at(images)
-        own.features[TEACHER] = self.class_tokens(images)
-        if faces:
-            own.faces = self.judges.detector.face_probabilities(images, desc="")
-        return ImageSet(
-            self.gathered(own.pixels),
-            {name: self.gathered(values) for name, values in own.features.items()},
-            self.gathered(own.faces),
-        )
-
-    @torch.no_grad()
-    def class_tokens(self, images: Tensor) -> Tensor:
-        batches = images.split(BATCH_SIZE)
-        return torch.cat([self.look(to_float(some.to(self.device)))["cls"].double().cpu() for some in batches])
-
-    def gathered(self, rows: Tensor) -> Tensor:
-        """All ranks' rows, on the CPU."""
-        return gather_rows(rows.to(self.device)).cpu()
 
 
 def scalars_of(report: Mapping[str, Any]) -> dict[str, float]:
@@ -127,5 +68,5 @@ def make_judge(
     if config.saving.evaluate_kimg is None:
         return None
     count, resolution = config.saving.evaluate_count, config.generator.img_resolution
-    words = make_words_judge(config, reader, device)
-    return RunJudge(Path(config.data), count, resolution, look, device, words)
+    jury = Jury(Path(config.data), count, resolution, device, look)
+    return RunJudge(jury, None if reader is None else WordsJudge(jury, reader))
