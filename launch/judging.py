@@ -67,17 +67,25 @@ def add_terms(parser: CommandParser) -> None:
         help="how far words are exaggerated, at the cost of variety: 1 is not at all, and the words.guidance of "
         "training is the most",
     )
+    parser.add_argument(
+        "--sweep-guidance",
+        action="store_true",
+        help="draw the prompts of --attributes with four values of guidance, and plot obedience and diversity",
+    )
 
 
 def make_terms(args: Namespace) -> "Terms":
     """What the flags say.
 
     Raises:
-        UsageError: see `read_attributes`.
+        UsageError: see `read_attributes`; or a sweep without attributes.
     """
+    from dinogen.errors import UsageError
     from dinogen.evaluate.attributes import read_attributes
     from dinogen.evaluate.court import Terms
 
+    if args.sweep_guidance and args.attributes is None:
+        raise UsageError("--sweep-guidance draws the prompts of attributes; give --attributes too")
     given: dict[str, Any] = {name: args[name] for name in Terms.__dataclass_fields__}
     given["attributes"] = [] if args.attributes is None else read_attributes(args.attributes)
     return Terms(**given)

@@ -299,6 +299,23 @@ def test_a_report_on_a_model_with_words(data, model, tmp_path, capsys):
     assert report["frechet_detector"] == pytest.approx(alone["frechet_detector"]), "drawn with captions of the data"
 
 
+def test_a_sweep_of_guidance_is_plotted(data, model, tmp_path, capsys):
+    hair = {"prompt": "a face with dark hair", "other": "a face with fair hair", "positive": ["dark"]}
+    (tmp_path / "attributes.json").write_text(json.dumps({"hair": hair}))
+    arguments = ["--model", str(model), "--data", str(data), "--count", "16", "--teacher", "none", "--sweep-guidance"]
+    more = ["--attributes", str(tmp_path / "attributes.json"), "--output", str(tmp_path / "report.json")]
+    assert evaluate.main([*arguments, *more]) == 0
+    words = json.loads((tmp_path / "report.json").read_text())["words"]
+    sweep = words["by_guidance"]
+    assert [each["guidance"] for each in sweep] == [1, 1.5, 2, 2.5]
+    assert sweep[0]["obeys"] == pytest.approx(sum(words["obeys_hair"].values()) / 2)
+    assert sweep[0]["diversity"] == pytest.approx(sum(words["diversity_hair"].values()) / 2)
+    assert len({each["diversity"] for each in sweep}) == 4, "each is drawn with its own guidance"
+    assert "share of samples as asked" in (tmp_path / "report.html").read_text()
+    assert evaluate.main(arguments) == 2
+    assert "give --attributes too" in capsys.readouterr().err
+
+
 def test_guidance_is_part_of_the_terms(data, model, plain, tmp_path, capsys):
     arguments = ["--data", str(data), "--count", "16", "--teacher", "none", "--output", str(tmp_path / "report.json")]
     assert evaluate.main(["--model", str(model), "--guidance", "2", *arguments]) == 0

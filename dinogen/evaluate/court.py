@@ -35,6 +35,7 @@ class Terms:
         attributes: that prompts ask for, in models that take words.
         encoder: a folder or a hub id that has the models' text encoder now, see `load_reader`.
         guidance: how far words are exaggerated, from 1 (not at all) up.
+        sweep_guidance: draw the attributes' prompts with several values of guidance, up to the most that was learned.
     """
 
     data: str | Path | None
@@ -47,6 +48,7 @@ class Terms:
     attributes: Sequence[Attribute] = ()
     encoder: str | None = None
     guidance: float = 1.0
+    sweep_guidance: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,12 @@ class Candidate:
         """
         generators = [load_generator(model, device) for model in models]
         if not any(generator.takes_words for generator in generators):
-            asked = {"attributes": terms.attributes, "encoder": terms.encoder, "guidance": terms.guidance != 1}
+            asked = {
+                "sweep-guidance": terms.sweep_guidance,
+                "attributes": terms.attributes,
+                "encoder": terms.encoder,
+                "guidance": terms.guidance != 1,
+            }
             for flag, given in asked.items():
                 if given:
                     raise UsageError(f"--{flag}: {', '.join(models)}: trained without words; leave it out")
@@ -84,6 +91,10 @@ class Candidate:
         for reader in readers:
             if reader is not None:
                 reader([None], terms.guidance)  # refuses what was not learned before the work begins
+                if terms.sweep_guidance and reader.guidance == 1:
+                    raise UsageError(
+                        "--sweep-guidance: this model has learned no guidance (words.guidance); leave it out"
+                    )
         return [cls(*each) for each in zip(models, generators, readers)]
 
 

@@ -88,8 +88,18 @@ def charts(runs: Sequence[Mapping[str, Curve]]) -> list[Chart]:
     return drawn
 
 
-def chart(title: str, lines: Sequence[tuple[str, Curve]]) -> Chart:
-    """Lay out one chart; each line comes with its colour."""
+def guidance_charts(sweep: Sequence[Mapping[str, float]]) -> list[Chart]:
+    """What guidance does to obedience and to diversity within a prompt, see `attribute_report`."""
+    titles = {"obeys": "share of samples as asked", "diversity": "diversity within a prompt"}
+    return [
+        chart(title, [(COLOURS[0], [(each["guidance"], each[key]) for each in sweep])], " guidance")
+        for key, title in titles.items()
+        if sweep
+    ]
+
+
+def chart(title: str, lines: Sequence[tuple[str, Curve]], unit: str = " kimg") -> Chart:
+    """Lay out one chart; each line comes with its colour. The last label below bears the unit."""
     xs = [x for _, points in lines for x, _ in points]
     ys = [y for _, points in lines for _, y in points]
     left, right = min(xs), max(max(xs), min(xs) + 1e-9)
@@ -107,7 +117,7 @@ def chart(title: str, lines: Sequence[tuple[str, Curve]]) -> Chart:
         x, y = place(at_x, at_y)
         heights.append((y, f"{at_y:.3g}"))
         if tick % 2 == 0:  # more labels below would run into each other
-            unit = " kimg" if tick == TICKS else ""
-            places.append((x, f"{at_x:.4g}{unit}", ("start", "middle", "end")[tick * 2 // TICKS]))
+            label = f"{at_x:.4g}" + (unit if tick == TICKS else "")
+            places.append((x, label, ("start", "middle", "end")[tick * 2 // TICKS]))
     paths = [(colour, " ".join("{},{}".format(*place(*point)) for point in points)) for colour, points in lines]
     return Chart(title, heights, places, paths)

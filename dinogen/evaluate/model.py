@@ -26,6 +26,7 @@ from dinogen.images import save_png
 from dinogen.opening import choose_device, run_of
 from dinogen.sample import sample_images
 
+SWEEP_STEPS = 4  # values of guidance in a sweep
 NEAREST_AMONG = 5_000  # reals searched for the nearest to each sample, at most
 
 
@@ -175,13 +176,25 @@ def add_words(
     if not terms.attributes:
         return {}
 
-    def draw(prompt: str) -> ImageSet:
-        words = reader.in_turn([prompt], terms.guidance)
+    def draw(prompt: str, guidance: float) -> ImageSet:
+        words = reader.in_turn([prompt], guidance)
         images = sample_images(candidate.generator, terms.count, terms.seed, terms.truncation_psi, words=words)
         return Judges(court.judges.detector).look_at(images)
 
-    ours, real, drawn = attribute_report(terms.attributes, judged.reals, reals.captions, draw)
+    ours, real, drawn = attribute_report(
+        terms.attributes,
+        judged.reals,
+        reals.captions,
+        draw,
+        terms.guidance,
+        steps_to(reader.guidance) if terms.sweep_guidance else (),
+    )
     report["words"] |= ours
     report["words"]["real_against_real"] |= real
     report["method"]["attributes"] = ATTRIBUTE_METHOD
     return drawn
+
+
+def steps_to(most: float) -> list[float]:
+    """Guidance from 1 to the most that a model has learned, in equal steps."""
+    return [1 + (most - 1) * step / (SWEEP_STEPS - 1) for step in range(SWEEP_STEPS)]

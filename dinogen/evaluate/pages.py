@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dinogen.evaluate.curves import Curve, charts, colour_of
+from dinogen.evaluate.curves import Curve, charts, colour_of, guidance_charts
 from dinogen.evaluate.pictures import PSI_SWEEP, Pictures, side_by_side
 from dinogen.evaluate.report import (
     ATTRIBUTE_FIGURES,
@@ -38,6 +38,7 @@ def report_page(report: Report, pictures: Pictures, curves: Mapping[str, Curve])
         footnote=footnote(report),
         words=[cells(row) for row in words_rows([report])],
         asked=rows_by_prompt(report),
+        guidance=guidance_charts((report.get("words") or {}).get("by_guidance", [])),
         signal=[cells(row) for row in signal_rows([report])],
         maps=rows_by_map(report),
         pictures=pictures,

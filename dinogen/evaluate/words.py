@@ -1,7 +1,7 @@
 """Whether words steer a generator: all figures of the section "Words" of a report."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -117,7 +117,9 @@ def attribute_report(
     attributes: Sequence[Attribute],
     reals: ImageSet,
     captions: Sequence[Sequence[str]],
-    draw: Callable[[str], ImageSet],
+    draw: Callable[[str, float], ImageSet],
+    guidance: float = 1.0,
+    sweep: Sequence[float] = (),
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
     """Figures on attributes that prompts ask for. How well real images are classified is printed before any is drawn.
 
@@ -125,7 +127,9 @@ def attribute_report(
         attributes: to ask for.
         reals: m images.
         captions: all captions of each.
-        draw: samples for a prompt.
+        draw: samples for a prompt, with guidance.
+        guidance: of the figures.
+        sweep: other guidance to draw with, for `by_guidance`: obedience and diversity, the mean of all prompts.
 
     Returns:
         Figures of samples and of real images, see `obedience`; and samples by prompt, uint8 `[n, 3, R, R]`.
@@ -136,11 +140,31 @@ def attribute_report(
     classifiers = [Classifier.fit(attribute, reals, captions) for attribute in attributes]
     for classifier in classifiers:
         print(classifier.ceiling, file=sys.stderr)
+    ours, real, drawn = ask(classifiers, draw, guidance)
+    if sweep:
+        ours["by_guidance"] = []
+        for alpha in sweep:
+            found = ours if alpha == guidance else ask(classifiers, draw, alpha)[0]
+            means = {key: mean_of_prompts(found, f"{key}_", attributes) for key in ("obeys", "diversity")}
+            ours["by_guidance"].append({"guidance": alpha, **means})
+    return ours, real, drawn
+
+
+def ask(
+    classifiers: Sequence[Classifier], draw: Callable[[str, float], ImageSet], guidance: float
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Tensor]]:
+    """What `attribute_report` returns, for one guidance. A prompt of several attributes is drawn once."""
     ours: dict[str, Any] = {}
     real: dict[str, Any] = {}
     drawn: dict[str, ImageSet] = {}
     for classifier in classifiers:
-        drawn |= {prompt: draw(prompt) for prompt in classifier.right if prompt not in drawn}
+        drawn |= {prompt: draw(prompt, guidance) for prompt in classifier.right if prompt not in drawn}
         found = obedience(classifier, {prompt: drawn[prompt] for prompt in classifier.right})
         ours, real = ours | found[0], real | found[1]
     return ours, real, {prompt: images.pixels for prompt, images in drawn.items()}
+
+
+def mean_of_prompts(figures: Mapping[str, Any], key: str, attributes: Sequence[Attribute]) -> float:
+    """The mean of a figure over all prompts of all attributes."""
+    values = [value for attribute in attributes for value in figures[key + attribute.name].values()]
+    return sum(values) / len(values)
