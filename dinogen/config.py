@@ -173,21 +173,17 @@ class SlicesConfig:
 
     Args:
         weight: factor of its loss.
-        weight_at: other factors from a resolution on, as {256: 6.0}.
         from_kimg: kimg at which it begins.
         from_resolution: resolution in pixels of the first stage that has it, 32 or more.
     """
 
     weight: float = 1.0
-    weight_at: dict[int, float] = field(default_factory=dict)
     from_kimg: float = 0.0
     from_resolution: int = 32
 
     def check(self) -> None:
         """Refuse impossible values. (A parser hides errors in the creation of what may be absent.)"""
         require(self, "slices", "positive", "weight")
-        if min(self.weight_at.values(), default=1.0) <= 0:
-            raise UsageError(f"slices.weight_at {self.weight_at}: weights must be above zero")
         require(self, "slices", "not negative", "from_kimg")
         if self.from_resolution < 32:
             raise UsageError(f"slices.from_resolution {self.from_resolution} is too small; take 32 or more")

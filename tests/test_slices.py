@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from dinogen.config import SlicesConfig
-from dinogen.errors import UsageError
 from dinogen.objectives.base import Seen
 from dinogen.objectives.slices import BLOCK, SlicedDetail, blocks
 from dinogen.octaves import octaves
@@ -57,13 +56,6 @@ def test_a_step_can_be_taken_again_and_the_next_one_looks_along_other_axes():
 def test_it_begins_when_and_where_the_config_says(clock, resolution, on):
     term = SlicedDetail(SlicesConfig(from_kimg=1, from_resolution=64), seed=0)
     assert term.is_on(clock, resolution) == on
-
-
-def test_a_weight_holds_from_its_resolution_on():
-    term = SlicedDetail(SlicesConfig(weight=3, weight_at={256: 6}), seed=0)
-    assert [term.weight_at(0, side) for side in (128, 256, 512)] == [3, 6, 6]
-    with pytest.raises(UsageError, match="slices.weight_at"):
-        SlicesConfig(weight_at={256: 0}).check()
 
 
 def test_detail_goes_where_what_lies_under_it_says():

@@ -19,7 +19,6 @@ from dinogen.config import RunConfig, SlicesConfig
 from dinogen.distributed import means_over_ranks, problems_to_rows, rows_to_problems, sum_over_ranks
 from dinogen.objectives.base import ObjectiveResult, Seen, Surroundings, Term
 from dinogen.octaves import octaves
-from dinogen.schedule import from_resolution
 
 BLOCK = 8  # pixels a side
 DETAIL = 3 * BLOCK**2  # numbers of a block
@@ -48,7 +47,7 @@ class SlicedDetail(Term):
         return cur_nimg >= self.begins and resolution >= self.config.from_resolution
 
     def weight_at(self, cur_nimg: int, resolution: int) -> float:
-        return from_resolution(self.config.weight_at, resolution, self.config.weight)
+        return self.config.weight
 
     def wants_images(self, resolution: int) -> bool:
         return True
