@@ -86,6 +86,13 @@ def draw(generator: Generator, w: Tensor, words: Words | None = None) -> Tensor:
     return to_uint8(generator.draw(w, words=words))
 
 
+def draw_all(generator: Generator, w: Tensor, words: WordsOf | None = None) -> Tensor:
+    """`draw` batch by batch, for more images than memory holds; `w` may have a style for each block."""
+    parts = w.split(BATCH_SIZE)
+    told = [None if words is None else words(number * BATCH_SIZE, len(part)) for number, part in enumerate(parts)]
+    return torch.cat([draw(generator, part, its) for part, its in zip(parts, told)])
+
+
 @torch.no_grad()
 def interpolation_strip(
     generator: Generator,

@@ -43,7 +43,7 @@ def part_of(module: str) -> str:
 
 
 def part_graph() -> dict[str, set[str]]:
-    """The imports between parts. `dinogen/__init__.py` holds only the version and is left out."""
+    """The imports between parts. `dinogen/__init__.py` names what others hold, and is left out."""
     parts: dict[str, set[str]] = {part_of(name): set() for name in MODULES if name != "dinogen"}
     for name, imported in module_graph().items():
         if name != "dinogen":

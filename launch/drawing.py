@@ -1,15 +1,9 @@
 """The flags that all verbs share which draw with a generator."""
 
-from typing import TYPE_CHECKING
-
 from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, restricted_number_type
 
 from launch.command import CommandParser
-
-if TYPE_CHECKING:
-    from dinogen.networks import Generator
-    from dinogen.reader import Reader
 
 AtLeastOne = restricted_number_type("AtLeastOne", float, (">=", 1))
 
@@ -69,20 +63,6 @@ def check_words(args: Namespace, given: bool, of: str) -> None:
         raise UsageError(f"--guidance {args.guidance:g} exaggerates words, and there are none; give {of} too")
     if args.encoder is not None and not given:
         raise UsageError(f"--encoder {args.encoder} reads words, and there are none; give {of} too")
-
-
-def open_reader(args: Namespace, generator: "Generator") -> "Reader":
-    """What reads the words of a generator.
-
-    Raises:
-        UsageError: it takes no words, or less guidance.
-        DinogenError: see `load_reader`.
-    """
-    from dinogen.reader import load_reader
-
-    reader = load_reader(args.model, generator.w_avg.device, args.encoder)
-    reader([None], args.guidance)  # refuses what was not learned before the work begins
-    return reader
 
 
 def tidy(text: str, where: str) -> str:

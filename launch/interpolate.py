@@ -9,10 +9,10 @@ from jsonargparse.typing import restricted_number_type
 
 from dinogen.advice import command_line
 from launch.command import CommandParser, run_command, say_done
-from launch.drawing import A_GENERATOR, add_drawing, add_words, check_words, open_reader, tidy
+from launch.drawing import A_GENERATOR, add_drawing, add_words, check_words, tidy
 
 if TYPE_CHECKING:
-    from dinogen.networks import Generator
+    from dinogen.library import Generator
 
 SUFFIXES = (".png", ".gif", ".mp4")
 FACES = 6
@@ -59,7 +59,7 @@ def build_parser() -> CommandParser:
 
 def work(args: Namespace) -> None:
     from dinogen.errors import UsageError
-    from dinogen.opening import choose_device, load_generator
+    from dinogen.library import Generator
 
     suffix = args.output.suffix.lower()
     if suffix not in SUFFIXES:
@@ -70,7 +70,7 @@ def work(args: Namespace) -> None:
     check_words(args, any(given), BOTH)
     if any(given) and suffix != ".png" and args.faces is not None:
         raise UsageError(f"--faces {args.faces}: a film from words to words shows one face; leave it out")
-    generator = load_generator(args.model, choose_device(args.device))
+    generator = Generator.from_pretrained(args.model, args.device, args.encoder)
     if any(given):
         walk_words(args, generator)
     else:
@@ -87,11 +87,11 @@ def walk_faces(args: Namespace, generator: "Generator") -> None:
     faces = args.faces or FACES
     if args.output.suffix.lower() == ".png":
         frames = args.frames or STRIP_FRAMES
-        strip = interpolation_strip(generator, faces // 2, frames, args.seed, args.truncation_psi)
-        save_png(image_grid(strip, frames, viewing_scale(generator.trained_resolution)), args.output)
+        strip = interpolation_strip(generator.network, faces // 2, frames, args.seed, args.truncation_psi)
+        save_png(image_grid(strip, frames, viewing_scale(generator.resolution)), args.output)
     else:
         frames = args.frames or FILM_FRAMES_A_FACE * faces
-        loop = interpolation_loop(generator, faces, frames, args.seed, args.truncation_psi)
+        loop = interpolation_loop(generator.network, faces, frames, args.seed, args.truncation_psi)
         save_film(progress(loop, frames, "drawing", "frame"), args.output)
 
 
@@ -101,18 +101,17 @@ def walk_words(args: Namespace, generator: "Generator") -> None:
     from dinogen.progress import progress
     from dinogen.sample import word_loop, word_strip
 
-    reader = open_reader(args, generator)
     texts = tidy(args["from"], "--from"), tidy(args.to, "--to")
-    start, end = (reader([text], args.guidance) for text in texts)
+    start, end = (generator.reader([text], args.guidance) for text in texts)
     if args.output.suffix.lower() == ".png":
         frames = args.frames or STRIP_FRAMES
-        strip = word_strip(generator, start, end, args.faces or FACES, frames, args.seed, args.truncation_psi)
+        strip = word_strip(generator.network, start, end, args.faces or FACES, frames, args.seed, args.truncation_psi)
         first, last = (f'"{text}"' if text else "no words" for text in texts)
-        picture = image_grid(strip, frames, viewing_scale(generator.trained_resolution))
+        picture = image_grid(strip, frames, viewing_scale(generator.resolution))
         save_png(titled([picture], [f"From {first} to {last}"]), args.output)
     else:
         frames = args.frames or FILM_FRAMES_OF_WORDS
-        loop = word_loop(generator, start, end, frames, args.seed, args.truncation_psi)
+        loop = word_loop(generator.network, start, end, frames, args.seed, args.truncation_psi)
         save_film(progress(loop, frames, "drawing", "frame"), args.output)
 
 

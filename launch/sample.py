@@ -11,7 +11,7 @@ from jsonargparse.typing import PositiveInt
 
 from dinogen.advice import command_line, counted
 from launch.command import CommandParser, run_command, say_done
-from launch.drawing import A_GENERATOR, add_drawing, add_words, check_words, open_reader, tidy
+from launch.drawing import A_GENERATOR, add_drawing, add_words, check_words, tidy
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -86,28 +86,28 @@ def work(args: Namespace) -> None:
 
     from dinogen.files import make_output_folder
     from dinogen.images import save_png, to_pil
-    from dinogen.opening import choose_device, load_generator
+    from dinogen.library import Generator
     from dinogen.progress import progress_bar
     from dinogen.sample import sample_batches
 
     prompts = prompts_of(args)
     check_words(args, bool(prompts), PROMPTS)
-    generator = load_generator(args.model, choose_device(args.device))
-    reader = open_reader(args, generator) if prompts else None
-    if reader is not None:
-        reader.vectors(prompts)  # all of them, so that it is said before the drawing which are too long
+    generator = Generator.from_pretrained(args.model, args.device, args.encoder)
+    if prompts:
+        generator.words_of(prompts, args.guidance)  # refuses what cannot be drawn before anything is written
+        generator.reader.vectors(prompts)  # all of them, so that it is said before the drawing which are too long
     output = make_output_folder(args.output)
-    about = f"model {generator.fingerprint}, seed {args.seed}, truncation_psi {args.truncation_psi:g}"
+    about = f"model {generator.network.fingerprint}, seed {args.seed}, truncation_psi {args.truncation_psi:g}"
     series = list(series_of(prompts, about, args.guidance))
     count = args.count or (COUNT_OF_EACH if len(series) > 1 else COUNT)
     warn_of_others(output, {f"{each.prefix}{name}" for each in series for name in names_of(args.seed, count)}, series)
     shown, most = [], GRID_IMAGES if len(series) == 1 else TABLE_COLUMNS
     with progress_bar(count * len(series), "drawing") as bar:
         for each in series:
-            words = reader.in_turn([each.prompt], args.guidance) if reader is not None else None
+            words = generator.words_of(each.prompt, args.guidance)
             names = names_of(args.seed, count)
             drawn = []
-            for batch in sample_batches(generator, count, args.seed, args.truncation_psi, words=words):
+            for batch in sample_batches(generator.network, count, args.seed, args.truncation_psi, words=words):
                 for image in batch:
                     save_png(to_pil(image), output / f"{each.prefix}{next(names)}", each.about)
                     bar.update()
