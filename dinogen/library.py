@@ -219,8 +219,8 @@ class Generator:
         if isinstance(start, str) and isinstance(end, str):
             if prompt is not None:
                 raise UsageError("a walk from words to words takes no prompt beside them; leave it out")
-            ends = (self.reader([text], guidance) for text in (start, end))
-            return _given(word_strip(self.network, *ends, 1, frames, seed, truncation_psi), output)
+            before, after = (self.reader([text], guidance) for text in (start, end))
+            return _given(word_strip(self.network, before, after, 1, frames, seed, truncation_psi), output)
         if isinstance(start, str) or isinstance(end, str):
             raise UsageError("a walk goes from words to words or from face to face; give two of a kind")
         blocks = len(self.network.synthesis.blocks)

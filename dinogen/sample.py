@@ -1,11 +1,12 @@
 """Drawing with a trained generator: images from seeds, and walks between them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dinogen.errors import UsageError
 from dinogen.images import to_uint8
 from dinogen.networks import Generator, Words
 from dinogen.networks.synthesis import block_resolutions
@@ -217,43 +218,55 @@ def draw_between(
 @torch.no_grad()
 def style_mixing(
     generator: Generator,
-    rows: int,
-    columns: int,
+    coarse: Sequence[int],
+    fine: Sequence[int],
     seed: int,
     truncation_psi: float = 1.0,
     words: WordsOf | None = None,
+    up_to: int | None = None,
 ) -> Tensor:
-    """A table of faces with the coarse half of the blocks styled by one face and the finer half by another
-    (StyleGAN, arXiv 1812.04948, section 3.1).
+    """A table of faces with the coarse blocks styled by one face and the finer ones by another (StyleGAN, arXiv
+    1812.04948, section 3.1).
 
     Args:
         generator: draws at its trained resolution R.
-        rows: faces that style the coarse blocks: samples 0 to `rows - 1` of the seed.
-        columns: faces that style the finer ones: the samples after those.
+        coarse: numbers of the seed's samples that style the coarse blocks, a row each; one or more.
+        fine: numbers of those that style the finer ones, a column each; one or more.
         seed: 0 or more.
         truncation_psi: 1 keeps all variety, 0 draws the average style.
-        words: of these samples; None is none. Where styles are mixed, features look at those of the coarse blocks.
+        words: of the rows' samples and then the columns', counted from 0; None is none. Where styles are mixed,
+            features look at those of the coarse blocks.
+        up_to: resolution of the last coarse block; None takes the coarse half of the blocks.
 
     Returns:
         uint8 `[(rows + 1) · (columns + 1), 3, R, R]` on the CPU, row by row. The first row and the first column show
         the faces themselves, and the corner is white.
+
+    Raises:
+        UsageError: no block of that resolution, or none is left beyond it.
     """
+    resolutions = block_resolutions(generator.trained_resolution)
+    if up_to is not None and up_to not in resolutions[:-1]:
+        possible = ", ".join(map(str, resolutions[:-1])) or "none: it has one block only"
+        raise UsageError(f"coarse styles up to {up_to}: this model can be mixed at {possible}")
+    crossover = len(resolutions) // 2 if up_to is None else resolutions.index(up_to) + 1
+    rows, columns = len(coarse), len(fine)
+    z = torch.cat([latents(seed, number, 1, generator.z_dim) for number in (*coarse, *fine)])
     told = None if words is None else words(0, rows + columns)
-    w = generator.style(latents(seed, 0, rows + columns, generator.z_dim), truncation_psi, told)
-    coarse, fine = w[:rows], w[rows:]
-    crossover = len(block_resolutions(generator.trained_resolution)) // 2
-    mixed = fine[None, :, None].repeat(rows, 1, len(generator.synthesis.blocks), 1)
-    mixed[:, :, :crossover] = coarse[:, None, None]
-    own, of_rows = torch.arange(rows + columns), torch.arange(rows).repeat_interleave(columns)
+    w = generator.style(z, truncation_psi, told)
+    mixed = w[None, rows:, None].repeat(rows, 1, len(generator.synthesis.blocks), 1)
+    mixed[:, :, :crossover] = w[:rows, None, None]
+
+    orders = torch.arange(rows + columns), torch.arange(rows).repeat_interleave(columns)
     faces, inside = (
-        torch.cat(
-            [
-                draw(generator, styles[some], None if told is None else told[whose[some]])
-                for some in torch.arange(len(styles)).split(BATCH_SIZE)
-            ]
-        )
-        for styles, whose in ((w, own), (mixed.flatten(0, 1), of_rows))
+        draw_all(generator, styles, None if told is None else _in_order(told, order))
+        for styles, order in zip((w, mixed.flatten(0, 1)), orders)
     )
     table = faces.new_full((rows + 1, columns + 1, *faces.shape[1:]), 255)
     table[1:, 0], table[0, 1:], table[1:, 1:] = faces[:rows], faces[rows:], inside.unflatten(0, (rows, columns))
     return table.flatten(0, 1)
+
+
+def _in_order(words: Words, numbers: Tensor) -> WordsOf:
+    """Gives the words with these numbers `[n]` in turn."""
+    return lambda first, count: words[numbers[first : first + count]]

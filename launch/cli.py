@@ -15,6 +15,7 @@ VERBS = {
     "train": "grow a generator on shards",
     "sample": "draw faces with a trained generator",
     "interpolate": "walk between faces: a strip, a GIF or a film",
+    "mix": "coarse styles of some faces with fine styles of others, as a table",
     "evaluate": "judge a generator with networks not used in its training",
     "compare": "judge several generators on the same terms",
     "verify": "check shards byte by byte",

@@ -184,7 +184,7 @@ def test_a_walk_between_faces_keeps_the_words_of_its_row(model):
 
 def test_mixed_styles_begin_with_samples_and_their_words(model):
     generator, reader = load_generator(model), load_reader(model)
-    table = style_mixing(generator, 2, 1, 3, words=reader.in_turn(PROMPTS)).unflatten(0, (3, 2))
+    table = style_mixing(generator, [0, 1], [2], 3, words=reader.in_turn(PROMPTS)).unflatten(0, (3, 2))
     samples = sample_images(generator, 3, 3, words=reader.in_turn(PROMPTS))
     assert apart(torch.stack([table[1, 0], table[2, 0], table[0, 1]]), samples) <= 1
     w = generator.style(latents(3, 0, 3, generator.z_dim), words=reader(PROMPTS))

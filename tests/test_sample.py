@@ -99,7 +99,7 @@ def test_steps_of_a_loop_are_even_and_it_closes(generator):
 
 
 def test_mixed_styles_take_the_coarse_blocks_from_the_row_and_the_rest_from_the_column(generator):
-    table = style_mixing(generator, rows=2, columns=3, seed=5).unflatten(0, (3, 4))
+    table = style_mixing(generator, [0, 1], [2, 3, 4], seed=5).unflatten(0, (3, 4))
     w = generator.mapping(latents(5, 0, 5, 16))
     assert (table[0, 0] == 255).all()
     assert (table[1, 0].int() - to_uint8(generator.draw(w[:1])[0]).int()).abs().max() <= 1

@@ -76,7 +76,8 @@ def draw_pictures(
     scale = viewing_scale(samples.shape[-1])
     sweep = torch.cat([sample_images(generator, FACES_IN_SWEEP, seed, psi, words=words) for psi in PSI_SWEEP])
     walks = interpolation_strip(generator, WALKS_SHOWN, COLUMNS, seed, words=words)
-    mixing = style_mixing(generator, MIXED_ROWS, MIXED_COLUMNS, seed, words=words)
+    mixed = range(MIXED_ROWS), range(MIXED_ROWS, MIXED_ROWS + MIXED_COLUMNS)
+    mixing = style_mixing(generator, *mixed, seed, words=words)
     return Pictures(
         first=samples[:SAMPLES_COMPARED],
         samples=image_grid(samples[:SAMPLES_SHOWN], COLUMNS, scale),
