@@ -7,7 +7,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import psutil
@@ -57,6 +57,12 @@ def error_number(error: OSError | SafetensorError) -> int | None:
         return error.errno
     found = re.search(r"os error (\d+)", str(error))
     return int(found[1]) if found else None
+
+
+def is_hidden(path: str | PurePath) -> bool:
+    """Whether a path below some folder has a part that people do not see: `.name`, or the `__MACOSX` of a Mac's zip."""
+    parts = PurePath(path).parts
+    return any((part.startswith(".") and part not in (".", "..")) or part == "__MACOSX" for part in parts)
 
 
 def temporary_name(path: Path) -> Path:

@@ -128,7 +128,7 @@ def prompts_of(args: Namespace) -> list[str]:
         UsageError: two ways at once, or a file that cannot be read or has none.
     """
     from dinogen.errors import UsageError
-    from shards.captions import read_text
+    from dinogen.plain_text import read_text
 
     if args.prompts is None:
         return [tidy(prompt, "--prompt") for prompt in args.prompt or ()]

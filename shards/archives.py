@@ -4,14 +4,17 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from dinogen.data.schema import PHOTO_SUFFIXES
+from dinogen.files import is_hidden
 from shards.decode import Rejected
 
 ARCHIVES = {".zip", ".tar"}
+ZIP_UTF8 = 0x800  # the bit of a member's flags that says in which encoding its name is
 PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".7z", ".rar")
 
 
@@ -25,7 +28,9 @@ class Member:
 
 
 def list_archive(path: Path) -> Iterator[tuple[Member, Member | None]]:
-    """The photos of an archive, each with the `.json` of the same name, if there is one.
+    """The photos of an archive, each with the `.json` of the same name or of the same WebDataset key, if there is one.
+
+    Hidden members, as a Mac adds them, are left out. Names have slashes between folders, whatever system wrote them.
 
     Raises:
         Rejected: `damaged-archive` or `unreadable`; of a damaged tar only after the photos before the damage.
@@ -35,17 +40,35 @@ def list_archive(path: Path) -> Iterator[tuple[Member, Member | None]]:
         members = list_zip(path)
     else:
         members, damage = list_tar(path)
-    by_name = {member.name: member for member in members}  # of two members of one name the later one counts
+    # Of two members of one name the later one counts.
+    by_name = {member.name: member for member in members if not is_hidden(member.name)}
     for name, member in by_name.items():
         if PurePosixPath(name).suffix.lower() in PHOTO_SUFFIXES:  # a shard holds much besides
-            yield member, by_name.get(str(PurePosixPath(name).with_suffix(".json")))
+            stems = (name.rpartition(".")[0], webdataset_key(name))
+            yield member, next((by_name[f"{stem}.json"] for stem in stems if f"{stem}.json" in by_name), None)
     if damage:
         raise Rejected("damaged-archive", damage)
 
 
+def webdataset_key(name: str) -> str:
+    """WebDataset's rule: the key of a sample ends at the first dot of the file's name."""
+    folder, slash, file = name.rpartition("/")
+    return folder + slash + file.partition(".")[0]
+
+
 def list_zip(path: Path) -> list[Member]:
+    """The files of a zip."""
     infos = open_zip(str(path), path.stat().st_mtime_ns).infolist()
-    return [Member(info.filename, index, info.file_size) for index, info in enumerate(infos) if not info.is_dir()]
+    return [Member(zip_name(info), index, info.file_size) for index, info in enumerate(infos) if not info.is_dir()]
+
+
+def zip_name(info: zipfile.ZipInfo) -> str:
+    """A member's name as it was meant: a Mac writes UTF-8 and does not say so, older Windows programs backslashes."""
+    name = info.filename
+    if not info.flag_bits & ZIP_UTF8:
+        with suppress(UnicodeError):
+            name = name.encode("cp437").decode("utf-8")
+    return name.replace("\\", "/")
 
 
 def list_tar(path: Path) -> tuple[list[Member], str | None]:

@@ -2,6 +2,8 @@
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 import numpy as np
@@ -52,7 +54,7 @@ def decode(payload: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """
     if not payload:
         raise Rejected("empty-file", "the file holds no bytes")
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), pillow_allowing(max_pixels):
         warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd EXIF; both are dealt with here
         image = open_checked(payload, max_pixels)
         try:
@@ -64,13 +66,23 @@ def decode(payload: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     return rgb.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else rgb
 
 
+@contextmanager
+def pillow_allowing(pixels: int) -> Iterator[None]:
+    """Pillow has a limit of its own, 179 million pixels by default."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, pixels
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
 def open_checked(payload: bytes, max_pixels: int) -> Image.Image:
     """Read the header only, and refuse what is not a picture, or too large a one."""
     formats = formats_for(payload)
     try:
         image = Image.open(io.BytesIO(payload), formats=formats)
-    except Image.DecompressionBombError as error:
-        raise Rejected("too-many-pixels", str(error)) from error
+    except Image.DecompressionBombError as error:  # at twice the limit
+        raise Rejected("too-many-pixels", f"at most {max_pixels:,} are decoded") from error
     except UnidentifiedImageError as error:
         if formats != FORMATS:
             raise Rejected("damaged", f"declares itself {formats[0]}, but cannot be opened") from error

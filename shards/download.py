@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import json
 import os
 import re
@@ -17,11 +18,12 @@ from urllib.parse import unquote, urlsplit
 from dinogen.data.check import file_sha256
 from dinogen.errors import DinogenError, UsageError
 from dinogen.files import atomic_file, make_output_folder, write_json
+from dinogen.plain_text import read_text
 from dinogen.progress import progress_bar
 from shards.decode import Rejected, kind_of
 from shards.hub import MAX_BYTES, SCHEME, STATED, is_hub, save_rows
 from shards.remote import fetch_to, is_address, public_address
-from shards.sources import LISTS
+from shards.sources import LISTS, list_lines
 
 SAMPLES = tuple(
     f"https://images.unsplash.com/photo-{number}?w=1200&q=90&fm=jpg"
@@ -133,20 +135,20 @@ def read_list(dataset: str) -> Iterator[Picture]:
 
 
 def _rows_of_text(path: Path) -> Iterator[Picture]:
-    for line in path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines():
-        if line.strip() and not line.lstrip().startswith("#"):
-            yield Picture(line.strip())
+    yield from (Picture(line) for line in list_lines(path) if not line.startswith("#"))
 
 
 def _rows_of_table(path: Path) -> Iterator[Picture]:
-    with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as file:
-        rows = csv.DictReader(file)
+    rows = csv.DictReader(io.StringIO(read_text(path, errors="surrogateescape"), newline=""))
+    try:
         column = next((name for name in rows.fieldnames or () if name.lower() in ("address", "url")), None)
         if column is None:
             raise UsageError(f"{path}: no column address or url in its first line")
         for row in rows:
             if row[column]:
                 yield Picture(row[column].strip(), *(row.get(name) or None for name in STATED))
+    except csv.Error as error:
+        raise UsageError(f"{path}: line {rows.line_num}: cannot be read ({error})") from error
 
 
 def _in_order(pool: ThreadPoolExecutor, work: Any, items: Iterable[Picture], ahead: int) -> Iterator[dict[str, Any]]:

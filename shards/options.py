@@ -75,8 +75,8 @@ class PackOptions:
         fine_layers: layers whose maps above 8×8 are stored too, which is big on disk. Default: the last one.
         captions: what the photos show, in one caption or several. A .csv with columns file,caption and perhaps
             caption_2 and so on. Or a .jsonl with the keys file and caption, a text or a list. 'file' is the photo's
-            name. Or a folder with a photo.txt for photo.jpg, a caption a line, such as the photos' own. Default: the
-            captions of the crops.
+            name or path. Or a folder with a photo.txt for photo.jpg, a caption a line, such as the photos' own.
+            Default: the captions of the crops.
         clip: a hub id such as openai/clip-vit-base-patch32, or the folder of a saved CLIP. Its embedding of each crop
             is packed too, 2 kB a sample. Text can then steer a generator though no photo has a caption.
         shard_size: samples in a shard.

@@ -22,7 +22,7 @@ from dinogen.teachers import Teacher, all_stages, make_teacher
 from shards.captions import Captions, read_captions
 from shards.embed import CropEmbedder
 from shards.options import PackOptions
-from shards.plan import Crop, InputDigest, Item, ShardPlan, crop_size_of, plan_shards, read_crop, sources_of
+from shards.plan import Crop, InputDigest, Item, ShardPlan, crop_size_of, names_of, plan_shards, read_crop
 from shards.resume import Finished
 from shards.tar import write_tar
 
@@ -59,7 +59,7 @@ def pack_folder(
         DinogenError: no such CLIP, a crop is damaged, or `output` holds something else.
     """
     plans = plan_shards(crops, options.shard_size, options.mirror)
-    captions = {} if options.captions is None else read_captions(options.captions, sources_of(crops, plans))
+    captions = {} if options.captions is None else read_captions(options.captions, names_of(crops, plans))
     crop_size = crop_size_of(plans[0].items[0].image)
     teacher = make_teacher(
         options.teacher,
@@ -97,7 +97,7 @@ class Packer:
 
     Args:
         teacher: what looks at the crops; moved to a GPU where there is one.
-        captions: by the source's file name.
+        captions: by photo.
         options: batch size, workers, and how the teacher computes.
         crop_size: side of the crops in pixels.
     """

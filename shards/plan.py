@@ -13,7 +13,8 @@ from dinogen.data.mistaken import steps_before
 from dinogen.data.schema import CROP_SIZES, IMAGE_SUFFIXES, KEY_PATTERN, RECORD_SUFFIX, SampleRecord
 from dinogen.errors import DinogenError, UsageError, first_line
 from dinogen.pyramid import StagedSpec
-from shards.captions import Captions, captions_of
+from shards.captions import Captions
+from shards.names import Photo, PhotoNames
 
 REPORT_NAME = "report.csv"
 MIRROR_MARK = "-m"  # at the end of a mirrored sample's key
@@ -120,23 +121,31 @@ def read_record(image: Path) -> SampleRecord:
         raise DinogenError(f"{path}: {error}; cut the crops again") from error
 
 
-def sources_of(crops: Path, plans: Sequence[ShardPlan]) -> set[str]:
-    """File names of all photos that a crop folder was made from, those that gave no crop included."""
-    names = {read_record(item.image).source for plan in plans for item in plan.items if not item.mirrored}
+def names_of(crops: Path, plans: Sequence[ShardPlan]) -> PhotoNames:
+    """The names of all photos that a crop folder was made from, those that gave no crop included.
+
+    A photo's paths are those of the report: also where the same bytes lay under a second name. Without a report there
+    is the file name alone.
+    """
+    records = (read_record(item.image) for plan in plans for item in plan.items if not item.mirrored)
+    photos = dict.fromkeys(Photo(record.source, record.source_sha256) for record in records)
+    by_sha256 = {photo.sha256: photo for photo in photos}
+    listed: list[tuple[str, Photo | None]] = []
     report = crops / REPORT_NAME
     if report.is_file():
         try:
-            with open(report, encoding="utf-8", newline="") as file:
-                names |= {row["source"].rsplit("/", 1)[-1] for row in csv.DictReader(file)}
-        except (OSError, ValueError, KeyError, AttributeError, csv.Error) as error:
+            with open(report, encoding="utf-8-sig", newline="") as file:
+                listed = [(row["source"] or "", by_sha256.get(row.get("sha256") or "")) for row in csv.DictReader(file)]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
             raise DinogenError(f"{report}: cannot be read ({first_line(error)}); crop again, or remove it") from error
-    return names
+    known = {photo for _, photo in listed}
+    return PhotoNames([*listed, *((photo.source, photo) for photo in photos if photo not in known)])
 
 
 def read_crop(item: Item, captions: Captions) -> Crop:
     """A crop's bytes, unchanged, and its record with the captions of its source."""
     image, record = item.image, read_record(item.image)
-    found = captions_of(record.source, captions) or record.captions
+    found = captions.get(Photo(record.source, record.source_sha256)) or record.captions
     record = replace(record, captions=found, mirrored=item.mirrored)
     key = image.stem + (MIRROR_MARK if item.mirrored else "")
     try:

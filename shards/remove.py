@@ -54,7 +54,7 @@ def remove_samples(data: Path, keys: Collection[str] = (), sources: Collection[s
         return Removal((), manifest)
     found = find_rows(data, manifest, names & set(keys), names & set(sources))
     if manifest.samples == sum(len(rows) for rows in found.values()):
-        raise DinogenError(f"{data}: no sample would be left; delete the folder instead")
+        raise DinogenError(f"{data}: all of its samples would be removed; delete the folder instead")
     replaced = sorted(found)
     write_json(data / JOURNAL, {"names": sorted(names), "old": replaced, "new": [next_name(name) for name in replaced]})
     removed: list[str] = []

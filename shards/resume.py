@@ -9,7 +9,7 @@ from dinogen.data.check import file_sha256
 from dinogen.data.manifest import MANIFEST_NAME, Embedder, Manifest, ShardRecord, read_manifest
 from dinogen.data.schema import CROP_SIZE
 from dinogen.errors import DinogenError
-from dinogen.files import make_output_folder, write_json
+from dinogen.files import is_hidden, make_output_folder, write_json
 from dinogen.progress import progress
 from dinogen.pyramid import StagedSpec
 from shards.captions import Captions
@@ -90,7 +90,8 @@ class Finished:
 
     def _read(self) -> dict[str, ShardRecord]:
         # Another rank may write the manifest and remove the notes meanwhile: look for the manifest last.
-        foreign = any(self.output.glob("*.tar")) and not self.folder.exists()
+        tars = (path for path in self.output.glob("*.tar") if not is_hidden(path.name))
+        foreign = any(tars) and not self.folder.exists()
         notes = self._read_notes()
         if (self.output / MANIFEST_NAME).exists():
             manifest = read_manifest(self.output)
@@ -103,6 +104,8 @@ class Finished:
     def _read_notes(self) -> dict[str, ShardRecord]:
         records = {}
         for note in self.folder.glob("*.json"):
+            if is_hidden(note.name):
+                continue
             try:
                 values = json.loads(note.read_bytes())
                 record, specs = ShardRecord(**values["shard"]), StagedSpec.from_dict(values["stages"])

@@ -2,13 +2,17 @@
 
 import mimetypes
 import os
+import re
 import stat
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from dinogen.data.schema import PHOTO_SUFFIXES
 from dinogen.errors import DinogenError, UsageError
+from dinogen.files import is_hidden
+from dinogen.plain_text import read_text
 from shards.archives import ARCHIVES, PACKED, Member, list_archive, read_member
 from shards.decode import Rejected
 from shards.hub import MAX_BYTES, cached_rows, is_hub, read_rows
@@ -190,8 +194,7 @@ def open_archive(path: Path, prefix: str) -> Iterator[Source]:
 
 def open_list(path: Path, cache: Path) -> Iterator[Source]:
     """A line a photo: a path (relative ones from the list's folder) or an address; `#` begins a comment."""
-    text = path.read_text(encoding="utf-8", errors="surrogateescape")
-    for line in filter(None, map(str.strip, text.splitlines())):
+    for line in list_lines(path):
         if line.startswith("#"):
             continue
         try:
@@ -199,7 +202,22 @@ def open_list(path: Path, cache: Path) -> Iterator[Source]:
         except UsageError as error:
             yield BrokenSource(line, "refused-address", str(error))
         else:
-            yield RemoteSource(line, line, str(cache)) if remote else FileSource(line, str(path.parent / line))
+            yield RemoteSource(line, line, str(cache)) if remote else FileSource(line, path_as_meant(path.parent, line))
+
+
+def list_lines(path: Path) -> Iterator[str]:
+    """The lines of a text file that are not empty, without white space around them."""
+    # Not by `splitlines`, which ends a line at characters that may stand in a file's name.
+    yield from filter(None, map(str.strip, re.split(r"[\r\n]+", read_text(path, errors="surrogateescape"))))
+
+
+def path_as_meant(folder: Path, line: str) -> str:
+    """The file that a line of a list names: as it stands, or else as Windows or a Mac writes the same path."""
+    given = os.path.expanduser(line)
+    paths = [given, given.replace("\\", "/")]
+    forms = (folder / unicodedata.normalize(form, each) for form in ("NFC", "NFD") for each in paths)
+    places = [*(folder / each for each in paths), *forms]
+    return str(next((place for place in places if os.path.lexists(place)), places[0]))
 
 
 def open_address(url: str, cache: Path) -> Iterator[Source]:
@@ -212,7 +230,7 @@ def open_address(url: str, cache: Path) -> Iterator[Source]:
     found = list(list_remote(url))
     aside = side_files([name for name, _, _ in found])
     for name, address, version in found:
-        if name not in aside:
+        if name not in aside and not is_hidden(name):
             yield RemoteSource(name, address, str(cache), version)
 
 

@@ -16,6 +16,7 @@ from dinogen.data.schema import SampleRecord
 from dinogen.data.shard import Shard
 from dinogen.data.store import open_shard
 from dinogen.errors import DinogenError
+from dinogen.files import is_hidden
 from dinogen.progress import progress
 
 
@@ -88,7 +89,8 @@ def unlisted(folder: LocalFolder | RemoteFolder, manifest: Manifest) -> list[Pat
     """Tars that the manifest does not list, in a folder here; the web has no lists of files."""
     if isinstance(folder, RemoteFolder):
         return []
-    return sorted(set(folder.path.glob("*.tar")) - {folder.path / shard.name for shard in manifest.shards})
+    found = {path for path in folder.path.glob("*.tar") if not is_hidden(path.name)}
+    return sorted(found - {folder.path / shard.name for shard in manifest.shards})
 
 
 def _problems_in(shard: Shard, listed: ShardRecord, layouts: Mapping[str, Layout], crop_size: int) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import unicodedata
 from itertools import islice
 from pathlib import Path
 
@@ -13,11 +14,15 @@ from dinogen.data.schema import SampleRecord
 from dinogen.data.shard import Shard
 from dinogen.errors import DinogenError, UsageError
 from helpers.crop_folder import make_crops
+from helpers.drawn_face import draw_face
 from launch.card import main as card
 from launch.inspect import main as inspect
+from launch.pack import main as pack
 from launch.verify import main as verify
 from shards.captions import read_captions
-from shards.options import PackOptions
+from shards.crop import crop_folder
+from shards.names import Photo, PhotoNames
+from shards.options import CropOptions, PackOptions
 from shards.pack import pack_folder
 from shards.remove import remove_samples
 from shards.verify import verify_folder
@@ -37,6 +42,16 @@ def records_of(folder: Path) -> dict[str, SampleRecord]:
 def captions_of(folder: Path) -> dict[str, tuple[str, ...]]:
     """The captions of all samples, by the name of their source."""
     return {record.source: record.captions for record in records_of(folder).values()}
+
+
+def named(*paths: str) -> PhotoNames:
+    """Photos with these paths, each with other bytes."""
+    return PhotoNames((path, Photo(path.rpartition("/")[2], f"{number:064x}")) for number, path in enumerate(paths))
+
+
+def read(path: Path, names: PhotoNames) -> dict[str, tuple[str, ...]]:
+    """The captions in a file or folder, by the photos' file names."""
+    return {photo.source: texts for photo, texts in read_captions(path, names).items()}
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +83,11 @@ JSONL = """{"file": "photo-0000.jpg", "caption": ["a face,\u2028smiling", "she s
 
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n"])
-@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
 @pytest.mark.parametrize("name, text", [("captions.csv", CSV), ("captions.jsonl", JSONL)])
-def test_captions_come_by_the_name_of_the_source(tmp_path: Path, name: str, text: str, mark: str, ends: str):
-    (tmp_path / name).write_bytes((mark + text.replace("\n", ends)).encode())
-    assert read_captions(tmp_path / name, [f"photo-000{number}.jpg" for number in range(3)]) == {
+def test_captions_come_by_the_name_of_the_source(tmp_path: Path, name: str, text: str, encoding: str, ends: str):
+    (tmp_path / name).write_bytes(text.replace("\n", ends).encode(encoding))
+    assert read(tmp_path / name, named(*(f"photo-000{number}.jpg" for number in range(3)))) == {
         "photo-0000.jpg": ("a face, smiling", 'she said "hi" to me', "a third one"),
         "photo-0002.jpg": ("ein Gesicht mit Bärtchen",),
     }
@@ -104,7 +119,10 @@ def test_captions_come_from_texts_beside_the_photos(tmp_path: Path):
         ({}, "no .txt files here; captions of photo.jpg are read from photo.txt"),
         ({"b.txt": b"one\n\xff\xfe"}, "b.txt: line 2: cannot be read as UTF-8 text"),
         ({"b.txt": b"one", "d/b.txt": b"two"}, "d/b.txt: a second file with other captions for 'b'"),
-        ({"c.txt": b"one"}, "no .txt file has the name of a photo"),
+        (
+            {"c.txt": b"one"},
+            "none of 1 .txt file belongs to a crop .1 of no photo, such as 'c.txt'.; .*named like 'b.jpg'",
+        ),
     ],
 )
 def test_a_folder_of_captions_that_cannot_be_used_is_refused(tmp_path: Path, texts: dict[str, bytes], message: str):
@@ -112,7 +130,7 @@ def test_a_folder_of_captions_that_cannot_be_used_is_refused(tmp_path: Path, tex
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(text)
     with pytest.raises(UsageError, match=f"{tmp_path}.{{1,2}}{message}"):
-        read_captions(tmp_path, ["b.jpg"])
+        read_captions(tmp_path, named("b.jpg"))
 
 
 @pytest.mark.parametrize(
@@ -125,33 +143,118 @@ def test_a_folder_of_captions_that_cannot_be_used_is_refused(tmp_path: Path, tex
         ("c.csv", b'file,caption\na,"b\nb"\na\n', "line 4: 1 cells instead of 2"),
         ("c.csv", b'file,caption\na,b\na,"b\na,b\n', "line 3: cannot be read .*are its double quotes in pairs"),
         ("c.csv", b'file,caption\na,"b" b\n', "line 2: cannot be read"),
-        ("c.csv", b"file,caption\na,b\nphoto,b\n", "line 3: no photo 'photo' among those"),
         ("c.csv", b"file,caption\na,b\na,\xe4\n", "line 3: cannot be read as UTF-8 text; save it as UTF-8"),
         ("c.jsonl", b'{"file": "a", "caption": "b"}\n{"file": "a"}\n', "line 2: not an object with 'file'"),
         ("c.jsonl", b'{"file": "a", "caption"\n', "line 1: not an object with 'file' and 'caption'"),
         ("c.jsonl", b'\n{"file": "a", "caption": 3}\n', "line 2: 'file' and 'caption' must be texts"),
         ("c.jsonl", b'{"file": "a", "captions": ["b", 3]}\n', "line 1: 'file' and 'caption' must be texts"),
-        ("c.jsonl", b'{"file": "b", "caption": ""}\n', "line 1: no photo 'b' among those"),
+        ("c.jsonl", b"\n", "no row in it"),
         ("c.xlsx", b"", "captions come as .csv"),
     ],
 )
 def test_a_table_of_captions_that_cannot_be_used_is_refused(tmp_path: Path, name: str, text: bytes, message: str):
     (tmp_path / name).write_bytes(text)
     with pytest.raises(UsageError, match=f"{name}: {message}"):
-        read_captions(tmp_path / name, ["a", "a.jpg"])
+        read_captions(tmp_path / name, named("a", "a.jpg"))
     with pytest.raises(UsageError, match="missing.csv: cannot be read"):
-        read_captions(tmp_path / "missing.csv")
+        read_captions(tmp_path / "missing.csv", named("a"))
 
 
-def test_captions_of_photos_that_gave_no_crop_are_not_refused(tmp_path: Path):
+# --- which photo a row means ---
+
+
+def test_pack_says_how_many_rows_have_found_a_photo(tmp_path: Path, capsys: pytest.CaptureFixture):
     make_crops(tmp_path / "crops", 2)
     table = tmp_path / "captions.csv"
-    table.write_text("file,caption\nphoto-0001,without a suffix\nblurred.jpg,a cloud\n")
-    with pytest.raises(UsageError, match="line 3: no photo 'blurred.jpg'"):
-        pack_folder(tmp_path / "crops", tmp_path / "out", PackOptions(captions=table, stages=[16]))
+    table.write_text("file,caption\nphoto-0001,without a suffix\nblurred.jpg,a cloud\nelse.jpg,nobody\n")
     (tmp_path / "crops" / "report.csv").write_text("source,cause\nmay/blurred.jpg,no-face\n")
-    pack_folder(tmp_path / "crops", tmp_path / "out", PackOptions(captions=table, stages=[16]))
+    command = ["--input", str(tmp_path / "crops"), "--output", str(tmp_path / "out"), "--stages", "16"]
+    assert pack([*command, "--captions", str(table), "--quiet"]) == 0
     assert captions_of(tmp_path / "out") == {"photo-0000.jpg": (), "photo-0001.jpg": ("without a suffix",)}
+    said = capsys.readouterr().err
+    assert (
+        "1 of 3 rows matched; 1 of photos that gave no crop; 1 of no photo, such as 'else.jpg'. "
+        "1 of 2 photos with crops have captions from there." in said
+    )
+
+
+@pytest.mark.parametrize(
+    "rows, found",
+    [
+        (["else.jpg,nobody"], "1 of no photo, such as 'else.jpg'"),
+        (["may/blurred.jpg,a cloud"], "1 of photos that gave no crop"),
+        ([], "no row in it"),
+    ],
+)
+def test_a_table_of_which_no_row_belongs_to_a_crop_is_refused(tmp_path: Path, rows: list[str], found: str):
+    (tmp_path / "c.csv").write_text("\n".join(["file,caption", *rows]))
+    names = PhotoNames([("may/a.jpg", Photo("a.jpg", "0")), ("may/blurred.jpg", None)])
+    with pytest.raises(UsageError, match=f"c.csv: .*{found}.*photos are named like 'may/a.jpg'"):
+        read_captions(tmp_path / "c.csv", names)
+
+
+PATHS = ("june/anna/IMG_1.jpg", "june/bob/IMG_1.jpg", "Müller.jpg", "june/anna/IMG_2.jpg", "IMG_2.jpg")
+
+
+@pytest.mark.parametrize(
+    "name, found",
+    [
+        ("june/anna/IMG_1.jpg", 0),
+        ("anna/IMG_1.jpg", 0),
+        ("./june/bob/IMG_1", 1),
+        ("/home/me/photos/june/bob/IMG_1.jpg", 1),
+        ("june\\anna\\IMG_1.jpg", 0),
+        (" C:\\photos\\june\\bob\\IMG_1.jpg ", 1),
+        (unicodedata.normalize("NFC", "Müller.jpg"), 2),
+        (unicodedata.normalize("NFD", "Müller"), 2),
+        ("anna/IMG_2.jpg", 3),
+        ("IMG_2.jpg", 4),  # the whole path of one of two
+    ],
+)
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_row_may_name_a_photo_by_any_path(tmp_path: Path, name: str, found: int, form):
+    names = named(*(unicodedata.normalize(form, path) for path in PATHS))
+    (tmp_path / "c.csv").write_text(f"file,caption\n{name},x\n")
+    assert [int(photo.sha256, 16) for photo in read_captions(tmp_path / "c.csv", names)] == [found]
+
+
+@pytest.mark.parametrize(
+    "rows, message",
+    [
+        (["IMG_1.jpg"], "line 2: 'IMG_1.jpg' may be june/anna/IMG_1.jpg and june/bob/IMG_1.jpg; write the path"),
+        (["Müller.jpg", "IMG_1"], "line 3: 'IMG_1' may be june/anna/IMG_1 and june/bob/IMG_1"),
+        (["a/Müller.jpg", "b/Müller.jpg"], "line 3: 'b/Müller.jpg' and 'a/Müller' .*line 2. both mean the photo"),
+    ],
+)
+def test_a_row_that_may_mean_several_photos_is_refused(tmp_path: Path, rows: list[str], message: str):
+    (tmp_path / "c.csv").write_text("file,caption\n" + "".join(f"{row},x\n" for row in rows))
+    with pytest.raises(UsageError, match=message):
+        read_captions(tmp_path / "c.csv", named(*PATHS))
+
+
+def test_a_path_of_another_folder_is_of_no_photo(tmp_path: Path):
+    (tmp_path / "c.csv").write_text("file,caption\njune/carl/IMG_1.jpg,x\nanna/IMG_1.jpg,y\n")
+    assert list(read_captions(tmp_path / "c.csv", named(*PATHS)).values()) == [("y",)]
+
+
+def test_texts_beside_photos_of_equal_names_belong_to_those_in_their_folder(tmp_path: Path):
+    for name in ("june/anna/IMG_1.txt", "june/bob/IMG_1.txt"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(name)
+    found = read_captions(tmp_path, named(*PATHS))
+    assert sorted(found.values()) == [("june/anna/IMG_1.txt",), ("june/bob/IMG_1.txt",)]
+    assert list(read_captions(tmp_path / "june" / "bob", named(*PATHS)).values()) == [("june/bob/IMG_1.txt",)]
+
+
+def test_photos_of_equal_names_get_their_own_captions_from_their_paths_in_the_report(tmp_path: Path):
+    """From photos in folders to shards: the report says which crop came from which."""
+    for number, name in enumerate(("anna/IMG_1.jpg", "bob/IMG_1.jpg", "bob/again.jpg")):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        draw_face(background=(60 + 90 * min(number, 1), 120, 150)).save(tmp_path / "photos" / name)
+    crop_folder(tmp_path / "photos", tmp_path / "crops", CropOptions(min_sharpness=0), workers=0)
+    (tmp_path / "c.csv").write_text("file,caption\nanna/IMG_1.jpg,Anna\nbob/again.jpg,Bob\n")
+    pack_folder(tmp_path / "crops", tmp_path / "out", PackOptions(captions=tmp_path / "c.csv", stages=[16]))
+    assert sorted(record.captions for record in records_of(tmp_path / "out").values()) == [("Anna",), ("Bob",)]
 
 
 # --- records ---

@@ -38,6 +38,15 @@ def test_exif_orientation_is_applied(format, orientation):
     assert_shows(encoded(turned_for_exif(upright, orientation), format, exif=exif, quality=95), upright)
 
 
+def test_the_limit_of_pixels_is_ours_not_pillows(monkeypatch):
+    """A phone's 200 megapixels are above Pillow's own limit, which stays as it was for others."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    assert decode(encoded(quarters(), "PNG"), 32 * 32).size == (32, 32)
+    with pytest.raises(Rejected, match="32×32 pixels; at most 1,023 are decoded"):
+        decode(encoded(quarters(), "PNG"), 32 * 32 - 1)
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
 MODERN = [
     pytest.param("HEIF", marks=pytest.mark.skipif(not heif_decoder(), reason="needs pip install 'dinogen[heif]'")),
     pytest.param(

@@ -5,6 +5,7 @@ import io
 import json
 import tarfile
 import threading
+import unicodedata
 import zipfile
 from pathlib import Path
 
@@ -74,6 +75,65 @@ def test_a_webdataset_shard_gives_its_photos_with_licence_and_consent(tmp_path):
     assert described["k1.jpg"]["licence"] == "CC-BY-4.0" and described["k2.jpg"]["licence"] is None
 
 
+@pytest.mark.parametrize("write", [write_zip, write_tar])
+@pytest.mark.parametrize(
+    "picture, beside",
+    [
+        ("1.face.jpg", "1.json"),
+        ("a.b/1.face.jpg", "a.b/1.json"),
+        ("1.face.jpg", "1.face.json"),
+        ("v1.0/x.jpg", "v1.0/x.json"),
+    ],
+)
+def test_a_sidecar_has_the_name_or_webdatasets_key_of_its_photo(write, picture, beside, tmp_path):
+    """A key ends at the first dot of the file's name; dots of folders do not count."""
+    shard = write(
+        tmp_path / f"shard.{write.__name__[-3:]}", {picture: photo(1), beside: b"it", "json": b"no", "v1.json": b"no"}
+    )
+    (source,) = find_sources(shard, tmp_path)
+    assert source.sidecar() == b"it"
+
+
+@pytest.mark.parametrize("write", [write_zip, write_tar])
+def test_hidden_files_in_archives_are_passed_over(write, tmp_path):
+    """As the Finder and `tar` on a Mac put them beside each photo, and what lies in hidden folders."""
+    hidden = ("__MACOSX/june/._one.jpg", "june/._one.jpg", ".Trash/two.jpg", "./.x.png", "__MACOSX/three.jpg")
+    archive = write(tmp_path / f"a.{write.__name__[-3:]}", {"./june/one.jpg": photo(1)} | dict.fromkeys(hidden, b"Mac"))
+    assert names(archive, tmp_path) == ["./june/one.jpg"]
+
+
+def test_hidden_files_at_an_address_and_in_an_unpacked_archive_are_passed_over(tmp_path):
+    for name in ("june/one.jpg", "june/._one.jpg", "__MACOSX/june/._one.jpg", ".thumbnails/one.jpg"):
+        (tmp_path / "bucket" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "bucket" / name).write_bytes(photo(1))
+    assert names(tmp_path / "bucket", tmp_path) == names(f"file://{tmp_path}/bucket", tmp_path) == ["june/one.jpg"]
+
+
+def zip_as_others_write_it(path: Path, member: bytes, payload: bytes) -> Path:
+    """A zip with a name of just these bytes; Python's own writer would not write them."""
+    stand_in = "x" * len(member)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(stand_in, payload)
+    data = path.read_bytes().replace(stand_in.encode(), member)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    "member, name",
+    [
+        (b"photos\\anna\\IMG_0.jpg", "photos/anna/IMG_0.jpg"),
+        ("Müller.jpg".encode("cp437"), "Müller.jpg"),  # Windows
+        ("Müller.jpg".encode(), "Müller.jpg"),  # a Mac: UTF-8 without saying so
+        ("photos\\Mu\u0308ller.jpg".encode(), "photos/Mu\u0308ller.jpg"),
+    ],
+)
+def test_names_in_zips_of_other_systems_are_read_as_they_were_meant(member, name, tmp_path):
+    (source,) = find_sources(zip_as_others_write_it(tmp_path / "a.zip", member, photo(1)), tmp_path)
+    assert source.name == name and source.file_name == name.rpartition("/")[2]
+    assert source.read() == photo(1)
+
+
 def test_crops_from_an_archive_equal_crops_from_files(tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
@@ -95,6 +155,34 @@ def test_a_list_names_paths_and_addresses(tmp_path):
     assert cause_of(sources["/nowhere/two.jpg"]) == "unreadable"
     assert cause_of(sources["pipe:rm -rf x"]) == "refused-address"
     assert len(sources) == 4
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_a_list_may_come_from_any_editor(encoding, ends, tmp_path):
+    lines = ["photos/one.jpg", "# mine", "", "photos/a\u2028b.jpg", ""]
+    (tmp_path / "list.txt").write_bytes(ends.join(lines).encode(encoding))
+    assert names(tmp_path / "list.txt", tmp_path) == ["photos/a\u2028b.jpg", "photos/one.jpg"]
+
+
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("line", ["june/Müller.jpg", "june\\Müller.jpg", "./june/Müller.jpg"])
+def test_a_path_in_a_list_may_be_written_as_another_system_has_it(line, form, stored, tmp_path):
+    (tmp_path / "june").mkdir()
+    (tmp_path / "june" / unicodedata.normalize(stored, "Müller.jpg")).write_bytes(photo(1))
+    (tmp_path / "list.txt").write_text(unicodedata.normalize(form, line))
+    (source,) = find_sources(tmp_path / "list.txt", tmp_path)
+    assert source.read() == photo(1)
+
+
+def test_a_path_in_a_list_may_begin_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "one.jpg").write_bytes(photo(1))
+    (tmp_path / "list.txt").write_text("~/one.jpg")
+    (source,) = find_sources(tmp_path / "list.txt", tmp_path)
+    assert source.read() == photo(1)
 
 
 @pytest.mark.parametrize("given", ["pipe:curl x", "PIPE:ls", "ssh://host/x", "simplecache::s3://b/k", "python://x"])

@@ -18,6 +18,7 @@ from PIL import Image
 from dinogen.errors import DinogenError, UsageError
 from launch.synth import main
 from shards.captions import read_captions
+from shards.names import Photo, PhotoNames
 from shards.synth import Series, encode_portrait, synth_folder
 from shards.synth.captions import CAPTIONS, COLUMNS, PUPILS, TRAITS, caption_of
 from shards.synth.person import Person, sample_person
@@ -173,8 +174,9 @@ def test_paraphrases_depend_on_the_file_and_the_traits_alone():
 
 
 def test_packing_takes_all_captions_of_a_portrait(folder: Path, rows: list[dict[str, str]]):
-    captions = read_captions(folder / "captions.csv")
-    assert captions["000003.jpg"] == tuple(rows[3][name] for name in CAPTIONS) and len(CAPTIONS) == 5
+    photos = [Photo(row["file"], row["file"]) for row in rows]
+    captions = read_captions(folder / "captions.csv", PhotoNames((photo.source, photo) for photo in photos))
+    assert captions[photos[3]] == tuple(rows[3][name] for name in CAPTIONS) and len(CAPTIONS) == 5
 
 
 def test_every_trait_takes_several_values():

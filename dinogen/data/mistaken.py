@@ -7,6 +7,7 @@ from typing import Literal
 from dinogen.advice import command_line, sibling
 from dinogen.data.schema import IMAGE_SUFFIXES, PHOTO_SUFFIXES, RECORD_SUFFIX, SampleRecord
 from dinogen.errors import DinogenError
+from dinogen.files import is_hidden
 
 LOOKED_AT = 1000  # files after which it is clear enough what a folder holds
 
@@ -34,13 +35,14 @@ def steps_before(folder: Path, wanted: Literal["crops", "shards"]) -> str | None
 def holds_crops(folder: Path) -> bool:
     """Whether there is a picture with a crop's record beside it."""
     suffixes = {f".{suffix}" for suffix in IMAGE_SUFFIXES}
-    pictures = (path for path in folder.glob("*") if path.suffix in suffixes)
+    pictures = (path for path in folder.glob("*") if path.suffix in suffixes and not is_hidden(path.name))
     return any(_has_record(path) for path in islice(pictures, LOOKED_AT))
 
 
 def holds_photos(folder: Path) -> bool:
     """Whether there is a picture in a folder or below."""
-    return any(path.suffix.lower() in PHOTO_SUFFIXES for path in islice(folder.rglob("*"), LOOKED_AT))
+    found = (path for path in islice(folder.rglob("*"), LOOKED_AT) if not is_hidden(path.relative_to(folder)))
+    return any(path.suffix.lower() in PHOTO_SUFFIXES for path in found)
 
 
 def _has_record(picture: Path) -> bool:

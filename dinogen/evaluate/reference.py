@@ -16,6 +16,7 @@ from dinogen.data.folder import ADDRESS
 from dinogen.data.loader import load_captioned_crops
 from dinogen.data.manifest import MANIFEST_NAME
 from dinogen.errors import DinogenError, UsageError
+from dinogen.files import is_hidden
 from dinogen.opening import run_of
 from dinogen.progress import progress
 
@@ -98,7 +99,11 @@ def load_reference(source: str | Path, count: int, resolution: int) -> Reals:
     folder = Path(source)
     if not folder.is_dir():
         raise UsageError(f"{source}: no such folder; --data takes a folder of shards or of face crops")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and not _hidden(path, folder))
+    files = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES and not is_hidden(path.relative_to(folder))
+    )
     if not files:
         raise UsageError(f"{source}: neither {MANIFEST_NAME} nor images here; --data takes shards or face crops")
     random.Random(0).shuffle(files)
@@ -112,10 +117,6 @@ def load_reference(source: str | Path, count: int, resolution: int) -> Reals:
             f"compare with crops: run dinogen crop --input {source} --output data/crops, then pass --data data/crops"
         )
     return Reals(torch.cat([image for image in images if image is not None]), [()] * len(images))
-
-
-def _hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _read(path: Path, resolution: int) -> Tensor | None:
