@@ -5,7 +5,7 @@ import importlib
 import sys
 
 import dinogen
-from launch.command import flush
+from launch.command import flush, write_any_letter
 
 VERBS = {
     "synth": "draw portraits of nobody, to try everything without a photo",
@@ -38,6 +38,7 @@ def usage() -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
+    write_any_letter()
     verb, *rest = (sys.argv[1:] if argv is None else argv) or ["help"]
     if verb in ("-h", "--help", "help"):
         verb, *rest = [*rest[:1], "--help"] if rest else [""]

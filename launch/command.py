@@ -1,6 +1,7 @@
 """How every verb runs and ends: one closing line, failures as one line, the same exit codes."""
 
 import contextlib
+import io
 import json
 import os
 import signal
@@ -18,7 +19,7 @@ from dinogen.errors import DinogenError, Stopped
 from dinogen.progress import be_quiet
 from launch.flags import CommandParser
 
-__all__ = ["CommandParser", "flush", "run_command", "say_done"]
+__all__ = ["CommandParser", "flush", "run_command", "say_done", "write_any_letter"]
 
 READER_LEFT = 128 + signal.SIGPIPE  # as a shell says of a command whose reader has gone
 SIGNAL_CAME = 128 + signal.SIGTERM
@@ -37,6 +38,7 @@ def run_command(parser: CommandParser, work: Callable[[Namespace], None], argv: 
     0, or 1 for a failure, 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM, 141 when nobody reads the output.
     """
     argv = sys.argv[1:] if argv is None else argv
+    write_any_letter()
     output = sys.stdout
     as_json = _json_output.set((output, parser.prog) if "--json" in argv else None)
     try:
@@ -120,6 +122,13 @@ def listening_to_sigterm() -> Iterator[None]:
     finally:
         if free:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def write_any_letter() -> None:
+    """Letters that a terminal or a log file cannot hold are written as escapes, instead of ending the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def flush(stream: TextIO, text: str = "") -> bool:

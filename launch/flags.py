@@ -1,23 +1,27 @@
 """The parser that every verb shares: flags and files of keys, and good answers to wrong ones."""
 
 import difflib
+import os
 import re
 import sys
 from argparse import SUPPRESS, Action
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import is_dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # pyright: ignore[reportPrivateImportUsage]
 
-from dinogen.errors import UsageError
-from launch.wording import PlainHelp, as_flag, explain, kind_of, takes_pairs
+from dinogen.errors import UsageError, first_line
+from dinogen.plain_text import read_text
+from launch.wording import PlainHelp, as_flag, explain, kind_of, takes_list, takes_pairs
 
 PRESETS = Path(__file__).parent.parent / "configs"
+TEXTS = ("prompt", "from", "to", "contact")  # keys whose values are words, never a path
 COMMON = ("help", "config", "print_config", "quiet", "json", "debug")
 
 
@@ -25,17 +29,10 @@ class ConfigFile(ActionConfigFile):
     """`--config`: a YAML file of keys, or the name of a preset."""
 
     def __call__(self, parser: "CommandParser", cfg: Namespace, values: str, option_string: str | None = None) -> None:
-        path = find_config(values)
-        try:
-            content = yaml.safe_load(path.read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
-            content = None  # the parser says why it cannot be read
-        keys = list(keys_of_mapping(content))
+        text, keys = read_keys(find_config(values), values)
         parser.check_keys(keys, f"{values}: ")
-        hyphens = any("-" in key for key in keys)
-        super().__call__(
-            parser, cfg, yaml.safe_dump(with_underscores(content)) if hyphens else str(path), option_string
-        )
+        # As text: the parser itself would open the file as UTF-8 without a byte-order mark.
+        super().__call__(parser, cfg, text, option_string)
 
 
 class CommandParser(ArgumentParser):
@@ -98,20 +95,41 @@ class CommandParser(ArgumentParser):
         self.check_keys(keys)
         if args and not args[0].startswith("-") and all(action.option_strings for action in self._actions):
             raise UsageError(explain(f"unrecognized arguments: {args[0]}", self.flags()))
-        return super().parse_args(list(self.lists_in_brackets(args)), *more, **options)
+        found = super().parse_args(list(self.lists_in_brackets(args)), *more, **options)
+        for group in {key.partition(".")[0] for key in self.flags() if "." in key} - {*self.flags()}:
+            if group in found and not isinstance(found[group], Namespace):
+                raise UsageError(f"{group}: {found[group]} is not a group of keys; give them by name, see --help")
+        for key, value in list(found.items()):
+            if key not in TEXTS:
+                found[key] = with_home(value)
+        return found
 
     def lists_in_brackets(self, args: Sequence[str]) -> Iterator[str]:
-        """`--trackers a b` becomes `--trackers=[a, b]`, which is how the parser reads lists of dataclasses."""
-        taking = (flag for flag in self.flags().values() if flag.nargs is None)
-        lists = [name for flag in taking if get_origin(kind_of(flag)) in (list, tuple) for name in flag.option_strings]
+        """Lists may be typed either way, whichever the parser reads.
+
+        `--trackers a b` becomes `--trackers=[a, b]`, which is how it reads lists of dataclasses. `--levels [1, 2]`
+        becomes `--levels 1 2`.
+        """
+        flags = list(self.flags().values())
+        bracketed = {name for flag in flags if flag.nargs is None and takes_list(flag) for name in flag.option_strings}
+        plain = {name for flag in flags if flag.nargs == "+" and flag.type is not str for name in flag.option_strings}
         args = list(args)
         while args:
             arg = args.pop(0)
-            values = list(takewhile(lambda value: not value.startswith("--"), args)) if arg in lists else []
-            if values and not values[0].startswith("["):
+            name, equals, value = arg.partition("=")
+            known = name in bracketed or name in plain
+            values = [value] if equals else list(takewhile(lambda text: not text.startswith("--"), args))
+            joined = " ".join(values).strip()
+            if not known or not joined:
+                yield arg
+                continue
+            if not equals:
                 del args[: len(values)]
-                arg = f"{arg}=[{', '.join(values)}]"
-            yield arg
+            inner = joined[1:-1] if joined.startswith("[") and joined.endswith("]") else None
+            if name in plain:
+                yield from [name, *(values if inner is None else inner.replace(",", " ").split())]
+            else:
+                yield f"{name}={joined}" if inner is not None else f"{name}=[{', '.join(values)}]"
 
     def check_keys(self, keys: Sequence[str], file: str = "") -> None:
         """Refuse old and unknown keys of the command line or of a file.
@@ -204,6 +222,36 @@ class CommandParser(ArgumentParser):
         yield "common flags", list(common.values())
 
 
+def read_keys(path: Path, name: str) -> tuple[str, list[str]]:
+    """A file of keys in YAML or JSON: its text, with underscores for hyphens in names, and the keys as they stand.
+
+    Args:
+        path: of the file.
+        name: what a person calls it.
+
+    Raises:
+        UsageError: it cannot be read, or holds something else.
+    """
+    try:
+        text = read_text(path)
+        content = yaml.safe_load(text)
+        keys = list(keys_of_mapping(content))
+        if any("-" in key for key in keys):
+            node = yaml.compose(text, yaml.SafeLoader)
+            write_underscores(node)
+            text = yaml.serialize(node, Dumper=yaml.SafeDumper, allow_unicode=True)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f"line {mark.line + 1}: " if mark else ""
+        reason = getattr(error, "problem", None) or getattr(error, "reason", None) or "odd characters"
+        raise UsageError(f"--config {name}: {line}not YAML ({reason})") from error
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:  # a 13th month, a list as a key
+        raise UsageError(f"--config {name}: not YAML ({first_line(error)})") from error
+    if not isinstance(content, dict | None):
+        raise UsageError(f"--config {name}: give keys and values, a line each, such as seed: 1")
+    return ("{}" if content is None else text), keys
+
+
 def keys_of_mapping(values: object, parents: str = "") -> Iterator[str]:
     """`{"a": {"b": 1, "c": {4: 2}}}` gives `a.b` and `a.c`: what has other keys than names is a value."""
     for key, value in values.items() if isinstance(values, dict) else ():
@@ -213,13 +261,21 @@ def keys_of_mapping(values: object, parents: str = "") -> Iterator[str]:
             yield f"{parents}{key}"
 
 
-def with_underscores(values: object) -> object:
-    """The same mapping with underscores for hyphens in all names."""
-    if not isinstance(values, dict):
-        return values
-    return {
-        key.replace("-", "_") if isinstance(key, str) else key: with_underscores(value) for key, value in values.items()
-    }
+def with_home(value: Any) -> Any:
+    """A path, or several, with the home folder for a leading `~`, which shells leave alone in `--output=~/x`."""
+    if isinstance(value, list):
+        return [with_home(item) for item in value]
+    if isinstance(value, str | Path) and str(value).startswith("~"):
+        return type(value)(os.path.expanduser(value))
+    return value
+
+
+def write_underscores(node: yaml.Node | None) -> None:
+    """Write underscores for hyphens in all names of a mapping. (In its nodes, so that numbers stay as they stand.)"""
+    for name, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        if name.tag == "tag:yaml.org,2002:str":
+            name.value = name.value.replace("-", "_")
+        write_underscores(value)
 
 
 def find_config(name: str) -> Path:
@@ -228,9 +284,10 @@ def find_config(name: str) -> Path:
     Raises:
         UsageError: there is neither.
     """
-    path = Path(name)
-    if path.is_file():
-        return path
+    path = Path(os.path.expanduser(name))
+    with suppress(ValueError):  # a zero byte
+        if path.is_file():
+            return path
     presets = {preset.stem: preset for preset in sorted(PRESETS.glob("*.yaml"))}
     if name in presets:
         return presets[name]

@@ -105,6 +105,11 @@ def takes_pairs(action: argparse.Action) -> bool:
     return get_origin(kind_of(action)) is dict
 
 
+def takes_list(action: argparse.Action) -> bool:
+    """Is a flag's value a list?"""
+    return get_origin(kind_of(action)) in (list, tuple)
+
+
 def what_to_give(action: argparse.Action) -> str:
     """What a flag takes, in words."""
     kind = kind_of(action)
@@ -113,7 +118,7 @@ def what_to_give(action: argparse.Action) -> str:
     if restriction := re.fullmatch(r"v(>=?)(\S+)", getattr(kind, "_expression", "")):
         number = "a whole number" if issubclass(kind, int) else "a number"
         return f"{number}{' above' if restriction[1] == '>' else ', at least'} {restriction[2]}"
-    if get_origin(kind) in (list, tuple):
+    if takes_list(action):
         return "a list, such as [1, 2]"
     if takes_pairs(action):
         return "pairs, such as {128: 32}"
@@ -131,7 +136,7 @@ def explain(message: str, flags: Mapping[str, argparse.Action]) -> str:
     if stray := re.search(r"unrecognized arguments: (\S+)", message):
         flag = next((key for key in ("model", "input", "data") if key in flags), "output")
         return f"'{stray[1]}' belongs to no flag; every value follows one, such as --{flag} {stray[1]}"
-    if bare := re.search(r"argument (\S+): expected", message):
+    if bare := re.search(r"argument ([^\s/:]+)\S*: expected", message):
         return f"{as_flag(bare[1])} needs a value"
     key = ".".join(re.findall(r'[Kk]ey "([\w.]+)"', message))
     if of_argparse := re.search(r"argument (?:--)?([\w.-]+).*: invalid choice: '?(.*?)'? \(choose", message):

@@ -193,12 +193,114 @@ def test_hyphen_and_underscore_are_one(tmp_path, capsys):
         ("sample --model m --truncation-psi x", "--truncation-psi x: give a number, at least 0"),
         ("train --data d --output o --objective.name x", "--objective.name x: give one of sinkhorn, kernel, paired"),
         ("train --bands 4", "unknown key 'bands'; did you mean 'objective.bands'?"),
+        ("train --trackers", "--trackers needs a value"),
         ("train --print-confg", "unknown key 'print-confg'; did you mean 'print-config'?"),
     ],
 )
 def test_what_cannot_be_parsed_is_answered_in_plain_words(command, answer, capsys):
     assert main(command.split()) == 2
     assert answer in capsys.readouterr().err
+
+
+HOME_FLAGS = {
+    "synth": ["output"],
+    "download": ["dataset", "output"],
+    "crop": ["input", "output", "detector-weights"],
+    "pack": ["input", "output", "teacher", "captions", "clip"],
+    "train": ["data", "output", "init-from", "teacher.path", "words.encoder"],
+    "sample": ["model", "output", "prompts", "encoder"],
+    "interpolate": ["model", "output", "encoder"],
+    "evaluate": ["model", "output", "data", "inception", "clip", "teacher", "attributes", "encoder"],
+    "compare": ["model", "output", "data", "inception", "clip", "teacher", "attributes", "encoder"],
+    "verify": ["data"],
+    "inspect": ["data", "output"],
+    "remove": ["data"],
+    "card": ["data", "output"],
+    "bench": ["output", "preset", "crops", "teachers"],
+    "doctor": ["output", "data", "teacher"],
+    "completion": [],
+    "demo": ["output", "input"],
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("by_file", [False, True], ids=["flags", "file"])
+def test_a_leading_tilde_is_the_home_folder_in_every_path(verb, by_file, tmp_path, monkeypatch):
+    """Shells expand it in `--output ~/x` alone, neither in `--output=~/x` nor in files."""
+    monkeypatch.setenv("HOME", "/home/me")
+    several = {"teachers"} | ({"model"} if verb == "compare" else set())
+    values = {key: ["~/x"] if key in several else "~/x" for key in HOME_FLAGS[verb]}
+    parser = importlib.import_module(f"launch.{verb}").build_parser()
+    file = tmp_path / "keys.yaml"
+    file.write_text(json.dumps({key: value for key, value in values.items() if "." not in key}))
+    dotted = [f"--{key}=~/x" for key in values if "." in key]
+    flags = [f"--config={file}", *dotted] if by_file else [f"--{key}=~/x" for key in values]
+    args = parser.parse_args([*flags, *(["bash"] if verb == "completion" else [])])
+    found = {key: args[key.replace("-", "_")] for key in values}
+    assert {key: str(value) for key, value in found.items()} == {
+        key: str(["/home/me/x"] if key in several else "/home/me/x") for key in values
+    }
+
+
+def test_words_are_no_paths(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert importlib.import_module("launch.sample").build_parser().parse_args(["--model=m", "--prompt=~/x"]).prompt == [
+        "~/x"
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_a_file_of_keys_may_come_from_any_editor(encoding, tmp_path):
+    (tmp_path / "keys.yaml").write_bytes("batch-size: 7\r\nteacher: Müller\r\n".encode(encoding))
+    flags = ["--config", str(tmp_path / "keys.yaml"), "--input=a", "--output=b"]
+    args = pack.build_parser().parse_args(flags)
+    assert (args.batch_size, args.teacher) == (7, "Müller")
+
+
+def test_numbers_of_a_file_with_hyphens_stay_as_they_stand(tmp_path):
+    (tmp_path / "keys.yaml").write_text("optimizer: {learning-rate: 1e-4, learning_rate_at: {64: 1e-5}}\n")
+    args = build_parser().parse_args(["--config", str(tmp_path / "keys.yaml"), "--data=d", "--output=o"])
+    assert (args.optimizer.learning_rate, args.optimizer.learning_rate_at) == (1e-4, {64: 1e-5})
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        (b"- 1\n", "give keys and values, a line each, such as seed: 1"),
+        (b"seed: 1\na: [", "line 2: not YAML (expected the node content"),
+        (b"seed: 2020-13-45\n", "not YAML (month must be in 1..12)"),
+        (b"words: &a {encoder: *a}\n", "not YAML (maximum recursion depth exceeded)"),
+        (b"seed: \xff\n", "line 1: cannot be read as UTF-8 text"),
+        (b"generator: 3\n", "generator: 3 is not a group of keys"),
+        (b"words: true\n", "--words True: give {}, null, or its keys"),
+    ],
+)
+def test_a_file_that_holds_no_keys_is_answered_in_plain_words(text, answer, tmp_path, capsys):
+    (tmp_path / "keys.yaml").write_bytes(text)
+    assert main(["train", "--config", str(tmp_path / "keys.yaml"), "--data=d", "--output=o"]) == 2
+    error = capsys.readouterr().err
+    assert answer in error and "keys.yaml" in error or answer.startswith(("generator", "--words")) and answer in error
+
+
+@pytest.mark.parametrize("flag", ["--levels [1,2,4]", "--levels [1, 2, 4]", "--levels=[1,2,4]", "--levels 1 2 4"])
+def test_a_list_may_be_typed_either_way(flag):
+    assert pack.build_parser().parse_args(["--input=a", "--output=b", *flag.split(" ")]).levels == [1, 2, 4]
+    flags = ["--data=d", "--output=o", *flag.replace("levels", "objective.temperatures").split(" ")]
+    assert build_parser().parse_args(flags).objective.temperatures == [1, 2, 4]
+
+
+def test_one_value_is_a_list_too():
+    flags = ["--data=d", "--output=o", "--objective.temperatures=0.1", "--trackers=wandb"]
+    args = build_parser().parse_args(flags)
+    assert (args.objective.temperatures, args.trackers) == ([0.1], ["wandb"])
+
+
+def test_letters_that_the_output_cannot_hold_are_escaped():
+    work = "lambda args: say_done('\\u4e00\\udcff')"
+    code = f"from launch.command import *; run_command(CommandParser('x', 'X.'), {work}, [])"
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("Wrote \\u4e00\\udcff.\n", "")
 
 
 def test_an_unknown_key_of_a_file_is_answered_with_the_file_and_the_nearest(tmp_path, capsys):

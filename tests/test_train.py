@@ -234,7 +234,7 @@ def test_two_ranks_train_and_end_with_equal_weights(shards32, tmp_path):
         (["--objective.name=gan"], 2, "objective.name"),
         (["--generator.img_resolution=512"], 2, "have 256×256 pixels; take 256 or less, or cut larger ones with"),
         (["--teacher.path=./nowhere"], 1, "./nowhere"),
-        (["--batches.generated=1"], 2, "batches: 1 images"),
+        (["--batches.generated=1"], 2, "batches.generated 1 is too few for a step; take 2"),
         (["--heads.weight=-1"], 2, "heads.weight -1.0 must be above zero"),
         (["--objective.self_term=independent"], 2, "--objective.self_term is gone: it did not help in trials"),
         (["--train.batch_size=8"], 2, "--train.batch_size is now --batches.generated"),

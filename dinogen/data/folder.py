@@ -1,5 +1,6 @@
 """Where a data set lies: a folder here, or an address whose shards are copied to a local cache as they are needed."""
 
+import math
 import os
 import re
 from pathlib import Path
@@ -56,8 +57,7 @@ class RemoteFolder:
     def __init__(self, address: str, cache: Path | None = None, cache_bytes: float | None = None):
         self.address = address.rstrip("/")
         self.cache = cache or default_cache() / "shards"
-        limit = float(os.environ.get("DINOGEN_CACHE_GB", CACHE_GB)) * 1e9
-        self.cache_bytes = limit if cache_bytes is None else cache_bytes
+        self.cache_bytes = cache_limit() if cache_bytes is None else cache_bytes
 
     def __str__(self) -> str:
         return self.address
@@ -96,6 +96,22 @@ class RemoteFolder:
                 return
             path.unlink(missing_ok=True)  # whoever reads it keeps it open
             held -= size
+
+
+def cache_limit() -> float:
+    """How many bytes the cache may hold.
+
+    Raises:
+        UsageError: DINOGEN_CACHE_GB is not a number.
+    """
+    given = os.environ.get("DINOGEN_CACHE_GB") or CACHE_GB
+    try:
+        gigabytes = float(given)
+    except ValueError:
+        gigabytes = math.nan
+    if not gigabytes >= 0:
+        raise UsageError(f"DINOGEN_CACHE_GB={given}: give a number of gigabytes, such as {CACHE_GB:g}")
+    return gigabytes * 1e9
 
 
 def open_folder(data: Path | str) -> LocalFolder | RemoteFolder:

@@ -63,8 +63,8 @@ class Wanted:
 
 def default_cache() -> Path:
     """Where copies of what is read from addresses are kept: DINOGEN_CACHE, or else below the user's cache folder."""
-    users = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-    return Path(os.environ.get("DINOGEN_CACHE") or users / "dinogen")
+    users = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.path.expanduser(os.environ.get("DINOGEN_CACHE") or f"{users}/dinogen"))
 
 
 def read_address(address: str) -> bytes:

@@ -1,20 +1,19 @@
-"""What a run is built of: the accelerator, the teacher, the generator and its optimiser, as the device likes them."""
+"""What a run is built of: the teacher, the generator and its optimiser, as the device likes them."""
 
 import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs
 from torch.distributed.device_mesh import init_device_mesh
 from torch.optim import Adam
 from torch.utils.checkpoint import checkpoint
 
+from dinogen.advice import counted
 from dinogen.config import RunConfig
 from dinogen.data.manifest import Manifest
 from dinogen.errors import UsageError
@@ -23,31 +22,9 @@ from dinogen.pyramid import spaced
 from dinogen.schedule import all_batch_sizes, stage_starts
 from dinogen.teachers import Teacher, shard_teacher, teacher_of, wants_sharding
 
-# The last resort: an exchange that nobody ends. The watchdog comes first, and names the rank.
-PROCESS_GROUP_TIMEOUT = timedelta(minutes=12)
 COMPILED_VARIANTS = 64  # of one function: stages, batch sizes, with and without gradient
 CPU_BF16_FROM_WIDTH = 384  # of embeddings: smaller teachers gain nothing
 BETAS = (0.9, 0.99)  # of Adam
-
-
-def make_accelerator(precision: str) -> Accelerator:
-    """The ranks and the device, as accelerate's or torchrun's environment says, and the arithmetic.
-
-    Args:
-        precision: no, bf16 or fp16; or auto: what accelerate's launcher says, else bf16 on a GPU that has it.
-    """
-    on_cuda = torch.cuda.is_available()
-    if precision == "auto" and "ACCELERATE_MIXED_PRECISION" not in os.environ:
-        precision = "bf16" if on_cuda and torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    return Accelerator(
-        cpu=not on_cuda,
-        mixed_precision=None if precision == "auto" else precision,
-        kwargs_handlers=[
-            # Blocks beyond the current stage have no gradient.
-            DistributedDataParallelKwargs(find_unused_parameters=True),
-            InitProcessGroupKwargs(timeout=PROCESS_GROUP_TIMEOUT),
-        ],
-    )
 
 
 def check_against_data(config: RunConfig, manifest: Manifest, ranks: int) -> RunConfig:
@@ -69,12 +46,14 @@ def check_against_data(config: RunConfig, manifest: Manifest, ranks: int) -> Run
             "too; give --schedule.start_resolution, or pack the crops with more --stages"
         )
     config = fit_batches(config, sum(shard.samples for shard in manifest.shards_of()), ranks)
-    for number in sorted({number for pair in all_batch_sizes(config) for number in pair}):
-        if number % ranks or number < 2:
-            raise UsageError(
-                f"batches: {number} images cannot be shared by {ranks} ranks, two images at least; "
-                f"take a multiple of {ranks}"
-            )
+    for key, numbers in zip(("generated", "real"), zip(*all_batch_sizes(config))):
+        for number in sorted(set(numbers)):
+            if number < 2:
+                raise UsageError(f"batches.{key} {number} is too few for a step; take {2 * ranks} or more")
+            if number % ranks:
+                raise UsageError(
+                    f"batches.{key} {number} cannot be shared by {counted(ranks, 'rank')}; take a multiple of {ranks}"
+                )
     return config
 
 

@@ -28,11 +28,12 @@ from dinogen.schedule import (
     stage_at,
 )
 from dinogen.train import checkpoint as checkpoints
-from dinogen.train.building import build_generator, build_teacher, check_against_data, compiled, make_accelerator
+from dinogen.train.building import build_generator, build_teacher, check_against_data, compiled
 from dinogen.train.comparing import Comparer
 from dinogen.train.ema import make_ema, update_ema
 from dinogen.train.health import BadSteps, StepChecks, Verdict
 from dinogen.train.judge import make_judge
+from dinogen.train.launcher import make_accelerator, obey_environment
 from dinogen.train.monitor import Monitor
 from dinogen.train.preview import Preview
 from dinogen.train.randomness import Randomness
@@ -61,6 +62,7 @@ class Trainer:
 
     def __init__(self, config: RunConfig):
         check_trackers(config.trackers)
+        config = obey_environment(config)
         self.accelerator = make_accelerator(config.precision)
         self.device = self.accelerator.device
         self.is_main = self.accelerator.is_main_process
