@@ -210,6 +210,7 @@ HOME_FLAGS = {
     "train": ["data", "output", "init-from", "teacher.path", "words.encoder"],
     "sample": ["model", "output", "prompts", "encoder"],
     "interpolate": ["model", "output", "encoder"],
+    "mix": ["model", "output", "encoder"],
     "evaluate": ["model", "output", "data", "inception", "clip", "teacher", "attributes", "encoder"],
     "compare": ["model", "output", "data", "inception", "clip", "teacher", "attributes", "encoder"],
     "verify": ["data"],
