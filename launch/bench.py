@@ -81,9 +81,17 @@ class Case:
 
 
 def work(args: Namespace) -> None:
-    from dinogen.files import make_output_folder, write_bytes, write_json
+    from dinogen.folder_lock import FolderLock
 
-    output = make_output_folder(args.output)
+    with FolderLock(args.output, "is measuring"):
+        measure_all(args, args.output)
+    say_done(args.output, remark="benchmarks.md and benchmarks.json")
+
+
+def measure_all(args: Namespace, output: Path) -> None:
+    """Measure every case, and write the table after each."""
+    from dinogen.files import write_bytes, write_json
+
     crops = args.crops or draw_crops(output, args.real_batch_size)
     results: dict[Case, Result | str] = {}
     cases = list(all_cases(args))
@@ -99,7 +107,6 @@ def work(args: Namespace) -> None:
              for case, found in results.items()],
         )  # fmt: skip
     print(page(results, args))
-    say_done(output, remark="benchmarks.md and benchmarks.json")
 
 
 def all_cases(args: Namespace) -> Iterator[Case]:

@@ -1,6 +1,7 @@
 """`dinogen card`: a dataset card for shards."""
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from jsonargparse import Namespace
@@ -26,10 +27,15 @@ def build_parser() -> CommandParser:
 
 
 def work(args: Namespace) -> None:
+    from dinogen.data.manifest import read_manifest
+    from dinogen.folder_lock import FolderLock
     from shards.card import CARD_NAME, write_card
 
     output = args.output or args.data / CARD_NAME
-    write_card(args.data, output, args.contact)
+    read_manifest(args.data)  # before anything is written there
+    inside = output.resolve().parent == args.data.resolve()
+    with FolderLock(args.data, "is writing the card") if inside else nullcontext():
+        write_card(args.data, output, args.contact)
     say_done(output, remark="add what only you know, who is in the pictures and why you may use them")
 
 

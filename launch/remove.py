@@ -17,13 +17,16 @@ before are not changed. Example: dinogen remove --data data/shards --source IMG_
 def build_parser() -> CommandParser:
     parser = CommandParser("remove", DESCRIPTION)
     parser.add_argument("--data", type=str, required=True, help="folder of shards, as written by dinogen pack")
-    parser.add_argument("--key", type=str, nargs="+", default=[], help="samples to remove, by their keys")
+    parser.add_argument(
+        "--key", type=str, nargs="+", default=[], help="samples to remove, by their keys, with their mirror images"
+    )
     parser.add_argument(
         "--source",
         type=str,
         nargs="+",
         default=[],
-        help="source pictures whose samples are all removed, by file name, sha256 or address",
+        help="source pictures whose samples are all removed, by path as in report.csv, file name, sha256 or address. "
+        "A file name that several have is refused",
     )
     return parser
 

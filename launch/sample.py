@@ -84,7 +84,7 @@ class Series:
 def work(args: Namespace) -> None:
     import torch
 
-    from dinogen.files import make_output_folder
+    from dinogen.folder_lock import FolderLock
     from dinogen.images import save_png, to_pil
     from dinogen.library import Generator
     from dinogen.progress import progress_bar
@@ -96,13 +96,13 @@ def work(args: Namespace) -> None:
     if prompts:
         generator.words_of(prompts, args.guidance)  # refuses what cannot be drawn before anything is written
         generator.reader.vectors(prompts)  # all of them, so that it is said before the drawing which are too long
-    output = make_output_folder(args.output)
+    output = args.output
     about = f"model {generator.network.fingerprint}, seed {args.seed}, truncation_psi {args.truncation_psi:g}"
     series = list(series_of(prompts, about, args.guidance))
     count = args.count or (COUNT_OF_EACH if len(series) > 1 else COUNT)
     warn_of_others(output, {f"{each.prefix}{name}" for each in series for name in names_of(args.seed, count)}, series)
     shown, most = [], GRID_IMAGES if len(series) == 1 else TABLE_COLUMNS
-    with progress_bar(count * len(series), "drawing") as bar:
+    with FolderLock(output, "is drawing"), progress_bar(count * len(series), "drawing") as bar:
         for each in series:
             words = generator.words_of(each.prompt, args.guidance)
             names = names_of(args.seed, count)
@@ -113,7 +113,7 @@ def work(args: Namespace) -> None:
                     bar.update()
                     drawn += [image] if len(drawn) < most else []
             shown += [torch.stack(drawn)] if len(shown) < TABLE_ROWS else []
-    save_png(overview(shown, [each.prompt for each in series]), output / "grid.png")
+        save_png(overview(shown, [each.prompt for each in series]), output / "grid.png")
     ways = {"from": prompts[0], "to": prompts[1]} if len(prompts) > 1 else {}
     moved = {"encoder": args.encoder} if ways and args.encoder else {}
     walk = command_line("interpolate", model=args.model, output="faces.mp4", **ways, **moved)

@@ -1,23 +1,26 @@
 """The folder job: photos → a folder of crops, restartable, with a record and a report of each photo's fate."""
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from dinogen.data.transfer import default_cache
 from dinogen.errors import DinogenError, UsageError
-from dinogen.files import make_output_folder
+from dinogen.folder_lock import FolderLock
 from dinogen.progress import progress_bar
 from shards.hub import is_hub
-from shards.journal import Journal
+from shards.journal import JOURNAL, Journal
+from shards.moves import settle_moves
 from shards.options import CropOptions, require
 from shards.photo import ACCEPTED, Cropper, Outcome
 from shards.pool import WorkerDied, ordered_map
 from shards.remote import is_address
 from shards.report import count_causes, write_report
 from shards.retinaface import choose_weights
-from shards.sources import find_sources
+from shards.sources import BrokenSource, Source, list_sources, name_of_input, nothing_in
 
 PER_WORKER = 16  # fewer photos than this are not worth the seconds that a process takes to start
 
@@ -50,11 +53,12 @@ def crop_folder(
 ) -> CropSummary:
     """Cut every wanted face of `input` into `output`: `KEY.jpg` (or `.png`), `KEY.json`, the record and the report.
 
-    Running it again continues where it stopped; photos that were added or changed are done, others not read again.
-    The crops depend on the photos and the options only, not on `workers` or interruptions.
+    Running it again continues where it stopped: then there are crops of the photos that are there now, and of no
+    others. Photos that were added or changed are searched for faces; those that were renamed or moved keep their
+    crops. The crops depend on the photos and the options only, not on `workers` or interruptions.
 
     Args:
-        input: a folder, list, archive or address; see `find_sources`.
+        input: a folder, list, archive or address; see `find_sources`. A folder of crops belongs to one.
         output: folder of crops; made if it is not there.
         options: what decides about the crops.
         workers: processes; by default one a usable core, fewer for few photos.
@@ -67,27 +71,45 @@ def crop_folder(
     output = Path(output)
     require("workers", workers or 0, 0)
     refuse_overlap(str(input), output)
-    sources = find_sources(input, cache or default_cache())
+    sources = list_sources(input, cache or default_cache())
+    if not sources and not (output / JOURNAL).is_file():
+        raise nothing_in(input)
     settings = settle(options)
-    make_output_folder(output)
-    with Journal(output, settings) as journal:
-        todo = [source for source in sources if not journal.knows(source)]
-        workers = len(os.sched_getaffinity(0)) if workers is None else workers
-        workers = min(workers, -(-len(todo) // PER_WORKER))
+    most = len(os.sched_getaffinity(0)) if workers is None else workers
+    with FolderLock(output, "is cropping"), Journal(output, settings, name_of_input(input)) as journal:
+        if not sources and journal.input != journal.given:
+            raise nothing_in(input)
+        kept = settle_moves(journal, sources, most)
+        journal.forget(journal.unsettled())
+        todo = [source for source in sources if not journal.knows(source) and source.name not in kept]
+        workers = min(most, -(-len(todo) // PER_WORKER))
         resumed = len(sources) - len(todo)
         with progress_bar(len(sources), "crop", initial=resumed) as bar:
-            for source, outcome in ordered_map(partial(Cropper, settings), todo, workers):
+            for source, outcome in ordered_map(partial(Cropper, settings, journal.owner), todo, workers):
                 if isinstance(outcome, WorkerDied):
-                    outcome = Outcome("decoder-crashed", "the process that decoded it died")
+                    outcome = Outcome("decoder-crashed", "the process that decoded it died", stamp=source.stamp())
                 journal.add(source, outcome)
                 bar.update()
-        records = [journal.records[source.name] for source in sources]
+        sources, records = all_told(journal, sources, kept)
         write_report(output, sources, records, settings)
+    if not sources:
+        raise nothing_in(input)
     causes = count_causes(records)
     accepted = causes.pop(ACCEPTED, 0)
     if not accepted:
         raise DinogenError(f"{input}: no face in any of {len(sources)} files ({', '.join(listed(causes))})")
     return CropSummary(len(sources), accepted, sum(len(record["keys"]) for record in records), resumed, causes)
+
+
+def all_told(
+    journal: Journal, sources: list[Source], kept: Collection[str]
+) -> tuple[list[Source], list[dict[str, Any]]]:
+    """All sources with their records, those that could not be looked into among them."""
+    unseen = "could not be read this time; its crops are of an earlier run"
+    names = {source.name for source in sources}
+    sources = [*sources, *(BrokenSource(name, "unreadable", unseen) for name in sorted(set(kept) - names))]
+    records = [journal.told(source.name) for source in sources]
+    return sources, [record | {"detail": unseen} if record["source"] in kept else record for record in records]
 
 
 def settle(options: CropOptions) -> CropOptions:

@@ -17,13 +17,16 @@ from urllib.parse import unquote, urlsplit
 
 from dinogen.data.check import file_sha256
 from dinogen.errors import DinogenError, UsageError
-from dinogen.files import atomic_file, make_output_folder, write_json
+from dinogen.files import atomic_file, write_json
+from dinogen.folder_lock import FolderLock
 from dinogen.plain_text import read_text
 from dinogen.progress import progress_bar
 from shards.decode import Rejected, kind_of
-from shards.hub import MAX_BYTES, SCHEME, STATED, is_hub, save_rows
+from shards.hub import MAX_BYTES, SCHEME, is_hub, save_rows
 from shards.remote import fetch_to, is_address, public_address
 from shards.sources import LISTS, list_lines
+from shards.stated import SPELLINGS, stated_in
+from shards.table import to_cell
 
 SAMPLES = tuple(
     f"https://images.unsplash.com/photo-{number}?w=1200&q=90&fm=jpg"
@@ -38,6 +41,7 @@ SAMPLES = tuple(
 SAMPLES_LICENCE = "Unsplash License"
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 COLUMNS: tuple[str, ...] = ("address", "cause", "detail", "file", "bytes", "sha256")
+STATED = ("licence", "consent", "caption")  # what a picture's record keeps of its row
 FETCHED = "fetched"
 INCOMING = ".incoming"
 
@@ -78,8 +82,8 @@ def download(dataset: str, output: Path, workers: int = 8) -> DownloadSummary:
     Running it again continues where it stopped, and tries again what could not be fetched.
 
     Args:
-        dataset: `samples`; a list: a text with an address a line, or a .csv with a column `address` (or `url`) and
-            perhaps `licence`, `consent` and `caption`; or a Hugging Face data set, OWNER/NAME or `datasets://…`.
+        dataset: `samples`; a list: a text with an address a line, or a .csv with a column `address` and perhaps
+            `licence`, `consent` and `caption`, in any of their `SPELLINGS`; or a Hugging Face data set, OWNER/NAME or `datasets://…`.
         output: made if it is not there. `downloads.csv` in it has a row for every address of a list.
         workers: pictures fetched at a time.
 
@@ -91,7 +95,11 @@ def download(dataset: str, output: Path, workers: int = 8) -> DownloadSummary:
                            and Path(dataset).suffix.lower() not in {*LISTS, ".csv"}):  # fmt: skip
         return _download_hub(dataset if is_hub(dataset) else SCHEME + dataset, output)
     pictures = list(read_list(dataset))
-    make_output_folder(output)
+    with FolderLock(output, "is downloading"):
+        return _download_list(dataset, pictures, output, workers)
+
+
+def _download_list(dataset: str, pictures: list[Picture], output: Path, workers: int) -> DownloadSummary:
     for leftover in (output / INCOMING).glob("*"):
         leftover.unlink()
     known = {picture.address: row for picture in pictures if (row := _known(picture, output))}
@@ -141,12 +149,13 @@ def _rows_of_text(path: Path) -> Iterator[Picture]:
 def _rows_of_table(path: Path) -> Iterator[Picture]:
     rows = csv.DictReader(io.StringIO(read_text(path, errors="surrogateescape"), newline=""))
     try:
-        column = next((name for name in rows.fieldnames or () if name.lower() in ("address", "url")), None)
+        known = {name.strip().lower(): name for name in reversed(rows.fieldnames or ())}
+        column = next((known[name] for name in SPELLINGS["address"] if name in known), None)
         if column is None:
             raise UsageError(f"{path}: no column address or url in its first line")
         for row in rows:
             if row[column]:
-                yield Picture(row[column].strip(), *(row.get(name) or None for name in STATED))
+                yield Picture(row[column].strip(), **{name: stated_in(row, name) for name in STATED})
     except csv.Error as error:
         raise UsageError(f"{path}: line {rows.line_num}: cannot be read ({error})") from error
 
@@ -203,9 +212,12 @@ def _write_table(path: Path, rows: Iterable[dict[str, Any]]) -> None:
         with temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", restval="")
             writer.writeheader()
-            writer.writerows(row | {"address": public_address(row["address"])} for row in rows)
+            for row in rows:
+                public = row | {"address": public_address(row["address"])}
+                writer.writerow({name: to_cell(value) for name, value in public.items()})
 
 
 def _download_hub(address: str, output: Path) -> DownloadSummary:
-    counts = save_rows(address, output)
+    with FolderLock(output, "is downloading"):
+        counts = save_rows(address, output)
     return DownloadSummary(counts.saved, counts.resumed, {"without-picture": counts.broken} if counts.broken else {})

@@ -22,11 +22,12 @@ from dinogen.errors import DinogenError, UsageError
 from dinogen.files import make_output_folder, plain_write_errors, write_bytes, write_json
 from dinogen.progress import progress_bar
 from shards.decode import kind_of
+from shards.stated import SPELLINGS, stated_in
 
 SCHEME = "datasets://"
 CHOICES = {"split", "config", "column", "revision"}
 ROWS = "rows.jsonl"  # a line for every row of the data set that was settled, then one that says it was the last
-STATED = {"licence": ("licence", "license"), "consent": ("consent",), "caption": ("caption", "text")}  # columns
+STATED = ("licence", "consent", "caption", "captions")  # what a photo's .json keeps of its row
 CONTAINERS = ("zip://", "tar://")  # inside which a data set's own pictures may lie
 MAX_BYTES = 1 << 29  # no photo is larger than half a gigabyte; reading must not exhaust memory
 PER_FOLDER = 10_000
@@ -79,26 +80,27 @@ def parse(address: str) -> HubAddress:
 def cached_rows(address: str, cache: Path) -> Path:
     """The folder in the cache with the photos of a data set, streamed there unless they are there already."""
     folder = cache / "datasets" / hashlib.sha256(address.encode()).hexdigest()[:16]
-    save_rows(address, folder)
+    with FileLock(make_output_folder(folder) / ".lock"):  # waits, as several commands may want the same photos
+        save_rows(address, folder)
     return folder
 
 
 def save_rows(address: str, folder: Path) -> RowCounts:
     """Stream a data set's pictures into `folder`, each with a .json of its address and of what its row states.
 
-    Running it again continues after the last row; once all are there, the data set is not asked again.
+    Running it again continues after the last row; once all are there, the data set is not asked again. Whoever calls
+    it holds the folder's lock.
 
     Raises:
         UsageError: no data set by this address, or no picture in it.
         DinogenError: it cannot be read, or the package `datasets` is missing.
     """
     wanted = parse(address)
-    with FileLock(make_output_folder(folder) / ".lock"):
-        settled, whole = read_rows(folder)
-        earlier = sum("file" in row for row in settled)
-        if not whole:
-            _stream(wanted, folder, settled)
-        settled, _ = read_rows(folder)
+    settled, whole = read_rows(make_output_folder(folder))
+    earlier = sum("file" in row for row in settled)
+    if not whole:
+        _stream(wanted, folder, settled)
+    settled, _ = read_rows(folder)
     saved = sum("file" in row for row in settled)
     return RowCounts(saved, earlier, len(settled) - saved)
 
@@ -167,7 +169,8 @@ def _rows_from(wanted: HubAddress, stream: Any, column: str, done: int) -> Itera
     """Rows after the first `done`; a stream that breaks is taken up again after the last good row."""
     import datasets
 
-    kept = [column, *(name for names in STATED.values() for name in names if name in stream.features)]
+    spellings = {spelling for name in STATED for spelling in SPELLINGS[name]}
+    kept = [column, *(name for name in stream.features if name.strip().lower() in spellings and name != column)]
     stream = stream.select_columns(kept).cast_column(column, datasets.Image(decode=False))
     reached = done
     rows: Iterator[dict[str, Any]] | None = None
@@ -200,12 +203,7 @@ def _save(wanted: HubAddress, folder: Path, split: str, number: int, row: dict[s
     stem = re.sub(r"[^A-Za-z0-9_-]+", "_", PurePosixPath(picture.get("path") or "").stem)[:80].strip("_")
     suffix = kind_of(payload[:256]) or ""
     file = f"{split}/{number // PER_FOLDER:04d}/{number:08d}{'-' if stem else ''}{stem}{suffix}"
-    stated = {
-        name: row[other]
-        for name, others in STATED.items()
-        for other in others
-        if isinstance(row.get(other), str) or name == "caption" and isinstance(row.get(other), list)
-    }
+    stated = {name: value for name in STATED if (value := texts_in(stated_in(row, name)))}
     address = (
         f"{SCHEME}{PurePosixPath(wanted.name).name if wanted.is_local else wanted.name}?split={split}&row={number}"
     )
@@ -213,6 +211,13 @@ def _save(wanted: HubAddress, folder: Path, split: str, number: int, row: dict[s
     sha256 = hashlib.sha256(payload).hexdigest()
     write_json((folder / file).with_suffix(".json"), {"address": address, "sha256": sha256, **stated})
     return place | {"file": file}
+
+
+def texts_in(value: Any) -> str | list[str] | None:
+    """A text, or the texts in a list; None for anything else."""
+    if isinstance(value, list):
+        return [text for text in value if isinstance(text, str)]
+    return value if isinstance(value, str) else None
 
 
 def _read_path(wanted: HubAddress, path: str | None) -> bytes | None:

@@ -15,7 +15,7 @@ from dinogen.data.layout import PyramidLayout
 from dinogen.data.manifest import Manifest, ShardRecord
 from dinogen.data.schema import CROP_SIZE, EMBEDDING_SUFFIX, PYRAMID_SUFFIX
 from dinogen.errors import DinogenError, UsageError
-from dinogen.files import make_output_folder
+from dinogen.folder_lock import FolderLock
 from dinogen.progress import progress_bar
 from dinogen.pyramid import Pyramid, reduce_to, spaced
 from dinogen.teachers import Teacher, all_stages, make_teacher
@@ -56,7 +56,8 @@ def pack_folder(
 
     Raises:
         UsageError: no folder of crops, or no such teacher, layers or levels.
-        DinogenError: no such CLIP, a crop is damaged, or `output` holds something else.
+        DinogenError: no such CLIP, a crop is damaged, or `output` holds something else or is written by another
+            launch.
     """
     plans = plan_shards(crops, options.shard_size, options.mirror)
     captions = {} if options.captions is None else read_captions(options.captions, names_of(crops, plans))
@@ -70,10 +71,11 @@ def pack_folder(
         options.fine_layers,
     )
     packer = Packer(teacher, captions, options, crop_size)
-    finished = Finished(make_output_folder(output), packer.specs, packer.how, packer.crop_size, packer.about)
-    finished.refuse_others(plans)
-    packer.pack(plans[rank::world_size], finished)
-    return finished.write_manifest(plans)
+    with FolderLock(output, "is packing", rank, world_size):
+        finished = Finished(output, packer.specs, packer.how, packer.crop_size, packer.about)
+        finished.refuse_others(plans)
+        packer.pack(plans[rank::world_size], finished)
+        return finished.write_manifest(plans)
 
 
 def stages_of(options: PackOptions, crop_size: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-import json
+from collections.abc import Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,11 @@ from shards.face import Face
 from shards.options import CropOptions
 from shards.quality import head_pose, sharpness
 from shards.sources import Source
+from shards.stated import SPELLINGS, read_sidecar
 
 ACCEPTED = "accepted"
+DUPLICATE = "duplicate"
+PROVENANCE = ("source", "path", "source_sha256", *SPELLINGS)  # what a crop's record says that its pixels do not
 SAVE_OPTIONS = {
     "jpg": {"format": "JPEG", "quality": 95, "subsampling": 0},  # 4:4:4: lips and eyes keep their colour edges
     "png": {"format": "PNG"},
@@ -40,6 +43,7 @@ class Outcome:
     """What became of one source.
 
     cause: `accepted`, or one word for why it gave no crop. detail: the same for people.
+    stamp: of the source before it was read.
     look: for comparing accepted photos, see `duplicates`.
     measures: of its largest face, as far as it was looked at: score, face_pixels, yaw, pitch, sharpness, padding.
     """
@@ -50,30 +54,38 @@ class Outcome:
     look: str | None = None
     crops: list[Crop] = field(default_factory=list)
     measures: dict[str, float] = field(default_factory=dict)
+    stamp: list = field(default_factory=list)
 
 
 class Cropper:
-    """Cuts photos by fixed options; holds the detector."""
+    """Cuts photos by fixed options; holds the detector.
 
-    def __init__(self, options: CropOptions):
-        self.options = options
+    Args:
+        options: what decides about crops.
+        known: sha256 of photos that have crops: others with these bytes are duplicates, and not searched.
+    """
+
+    def __init__(self, options: CropOptions, known: Container[str] = ()):
+        self.options, self.known = options, known
         weights = options.detector_weights
         self.detector = make_detector(options.detector, Path(weights) if weights else None)
 
     def __call__(self, source: Source) -> Outcome:
         """Read, decode, detect, choose and cut one source. Never raises for what is wrong with the source itself."""
-        digest = None
+        stamp, digest = source.stamp(), None
         measures: dict[str, float] = {}
         try:
             payload = source.read()
             digest = hashlib.sha256(payload).hexdigest()
+            if digest in self.known:
+                provenance_of(source, digest)
+                return Outcome(DUPLICATE, "", digest, stamp=stamp)
             image = decode(payload, int(self.options.max_megapixels * 1e6))
             faces = self.choose(image, measures)
-            provenance = {"source": source.file_name, "source_sha256": digest, **read_sidecar(source)}
-            crops = self.cut_all(image, faces, provenance, measures)
-            return Outcome(ACCEPTED, "", digest, look_of(image), crops, measures)
+            crops = self.cut_all(image, faces, provenance_of(source, digest), measures)
+            return Outcome(ACCEPTED, "", digest, look_of(image), crops, measures, stamp)
         except Rejected as rejected:
-            return Outcome(rejected.cause, rejected.detail, digest, measures=measures)
+            return Outcome(rejected.cause, rejected.detail, digest, measures=measures, stamp=stamp)
 
     def choose(self, image: Image.Image, measures: dict[str, float]) -> list[Face]:
         """The faces to cut, the largest first, by `faces`, `min_face` and `min_score`."""
@@ -159,24 +171,40 @@ def encode(image: Image.Image, suffix: str) -> bytes:
     return stream.getvalue()
 
 
-def read_sidecar(source: Source) -> dict[str, Any]:
-    """What is known of a photo's origin: `licence` and `consent`, null where nothing is said, `address`, and
-    `caption` or `captions`, a text or several.
+def provenance_of(source: Source, sha256: str) -> dict[str, Any]:
+    """What the records of a photo's crops say of where they come from: the `PROVENANCE` keys.
 
-    They are read from the `.json` of the same name beside it; an address that it was just fetched from wins.
+    Raises:
+        Rejected: `bad-sidecar`, or the sidecar cannot be opened.
     """
-    payload = source.sidecar()
-    try:
-        stated = {} if payload is None else json.loads(payload)
-    except ValueError as error:
-        raise Rejected("bad-sidecar", f"the .json beside it: {error}") from error
-    if not isinstance(stated, dict):
-        raise Rejected("bad-sidecar", "the .json beside it is not an object with the keys licence and consent")
-    further = {"address": source.address or stated.get("address"), "caption": stated.get("caption")}
-    found = {key: stated.get(key) for key in ("licence", "consent")} | {
-        key: value for key, value in further.items() if isinstance(value, str)
+    name = source.name.encode("utf-8", "backslashreplace").decode()  # file systems allow names that are no Unicode
+    file_name = name.rsplit("/", 1)[-1]
+    return {
+        "source": file_name,
+        **({"path": name} if name != file_name else {}),
+        "source_sha256": sha256,
+        **read_sidecar(source.sidecar(), source.address),
     }
-    captions = stated.get("captions", stated.get("caption"))
-    if isinstance(captions, list):
-        found["captions"] = [text for text in captions if isinstance(text, str)]
-    return found
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a photo and its sidecar held at some time: bytes with this sha256, this provenance, or neither.
+
+    refused: the cause and detail where one of them cannot be used.
+    """
+
+    stamp: list
+    sha256: str | None = None
+    provenance: dict[str, Any] | None = None
+    refused: Rejected | None = None
+
+
+def read_again(source: Source) -> Reading:
+    """Look which photo a source is, without looking for faces."""
+    stamp, digest = source.stamp(), None  # first the stamp: what is changed while it is read must be read again
+    try:
+        digest = hashlib.sha256(source.read()).hexdigest()
+        return Reading(stamp, digest, provenance_of(source, digest))
+    except Rejected as rejected:
+        return Reading(stamp, digest, refused=rejected)

@@ -15,6 +15,7 @@ from dinogen.errors import DinogenError, UsageError, first_line
 from dinogen.pyramid import StagedSpec
 from shards.captions import Captions
 from shards.names import Photo, PhotoNames
+from shards.table import from_cell
 
 REPORT_NAME = "report.csv"
 MIRROR_MARK = "-m"  # at the end of a mirrored sample's key
@@ -135,7 +136,8 @@ def names_of(crops: Path, plans: Sequence[ShardPlan]) -> PhotoNames:
     if report.is_file():
         try:
             with open(report, encoding="utf-8-sig", newline="") as file:
-                listed = [(row["source"] or "", by_sha256.get(row.get("sha256") or "")) for row in csv.DictReader(file)]
+                rows = list(csv.DictReader(file))
+            listed = [(from_cell(row["source"] or ""), by_sha256.get(row.get("sha256") or "")) for row in rows]
         except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
             raise DinogenError(f"{report}: cannot be read ({first_line(error)}); crop again, or remove it") from error
     known = {photo for _, photo in listed}

@@ -12,12 +12,15 @@ from dinogen.data.shard import Shard
 from dinogen.data.store import open_shard
 from dinogen.errors import DinogenError, UsageError
 from dinogen.files import write_json
+from dinogen.folder_lock import FolderLock
 from dinogen.progress import progress
 from shards.card import renew_cards
 from shards.plan import Crop, InputDigest
 from shards.tar import write_tar
+from shards.wanted import Wanted
 
 SHARD_NAME = re.compile(r"(?P<stem>shard-\d{6})(-(?P<revision>\d+))?\.tar")
+MOST_NAMED = 10  # photos that a name may mean
 JOURNAL = ".removal.json"  # from before the new manifest until the old shards are deleted
 
 
@@ -38,16 +41,24 @@ def remove_samples(data: Path, keys: Collection[str] = (), sources: Collection[s
 
     Args:
         data: folder of shards.
-        keys: of the samples.
-        sources: file names, sha256 or addresses of the source pictures whose samples are meant.
+        keys: of the samples; mirror images go with them.
+        sources: paths below the photos' folder, file names, sha256 or addresses of the source pictures whose samples
+            are meant. Each means one picture.
 
     Raises:
         UsageError: neither keys nor sources.
-        DinogenError: something named is not there, or nothing would be left. Nothing is changed then.
+        DinogenError: something named is not there, a name may be several pictures, nothing would be left, or another
+            process writes here. Nothing is changed then.
     """
     names = set(keys) | set(sources)
     if not names:
         raise UsageError("nothing to remove: give --key or --source")
+    read_manifest(data)
+    with FolderLock(data, "is removing samples"):
+        return _remove(data, names, keys, sources)
+
+
+def _remove(data: Path, names: set[str], keys: Collection[str], sources: Collection[str]) -> Removal:
     manifest = read_manifest(data)
     names -= finish_interrupted(data, manifest)
     if not names:
@@ -97,24 +108,27 @@ def finish_interrupted(data: Path, manifest: Manifest) -> set[str]:
     return set() if listed & old else names
 
 
-def find_rows(data: Path, manifest: Manifest, keys: set[str], sources: set[str]) -> dict[str, set[int]]:
-    """Rows of the wanted samples by shard name; all that was named must be there."""
-    found: dict[str, set[int]] = {}
-    seen: set[str] = set()
+def find_rows(data: Path, manifest: Manifest, keys: Collection[str], sources: Collection[str]) -> dict[str, set[int]]:
+    """Rows of the wanted samples by shard name.
+
+    Raises:
+        DinogenError: something named is not there, or may be one of several photos.
+    """
+    wanted = Wanted(keys, sources)
     for record in progress(manifest.shards, desc="search", unit="shard"):
         shard = open_shard(data / record.name, record)
         for row, key in enumerate(shard.keys):
-            names = {key} & keys
-            if sources:
-                sample = SampleRecord.from_bytes(shard.read(row, "record"))
-                names |= {sample.source, sample.source_sha256, sample.address} & sources
-            if names:
-                found.setdefault(record.name, set()).add(row)
-                seen |= names
+            wanted.look_at(record.name, row, key, SampleRecord.from_bytes(shard.read(row, "record")))
         shard.close()
-    if missing := (keys | sources) - seen:
-        raise DinogenError(f"{data}: holds nothing of {', '.join(sorted(missing))}; nothing was changed")
-    return found
+    if missing := wanted.missing():
+        raise DinogenError(f"{data}: holds nothing of {', '.join(missing)}; nothing was changed")
+    for name, photos in wanted.ambiguous().items():
+        candidates = ", ".join(f"{path} (sha256 {sha256[:16]}…)" for sha256, path in list(photos.items())[:MOST_NAMED])
+        raise DinogenError(
+            f"{data}: {name} may be {len(photos)} photos: {candidates}{' …' * (len(photos) > MOST_NAMED)}; give the "
+            "path of one as in report.csv, or its whole sha256; nothing was changed"
+        )
+    return wanted.rows()
 
 
 def write_without(rows: set[int], shard: Shard, record: ShardRecord, manifest: Manifest) -> ShardRecord:

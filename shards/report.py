@@ -17,6 +17,7 @@ from shards.decode import Rejected, decode
 from shards.options import CropOptions
 from shards.photo import ACCEPTED
 from shards.sources import FileSource, Source
+from shards.table import to_cell
 
 Record = dict[str, Any]
 
@@ -74,7 +75,7 @@ def write_csv(path: Path, records: list[Record]) -> None:
             writer.writerow(COLUMNS + MEASURES)
             for record in records:
                 row = {**record, **record["measures"], "keys": " ".join(record["keys"])}
-                writer.writerow([row.get(column, "") for column in COLUMNS + MEASURES])
+                writer.writerow([to_cell(row.get(column, "")) for column in COLUMNS + MEASURES])
 
 
 def page(folder: Path, sources: list[Source], records: list[Record], options: CropOptions) -> str:

@@ -5,7 +5,7 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,7 +34,7 @@ class Source:
         return self.name.rsplit("/", 1)[-1]
 
     def stamp(self) -> list:
-        """Changes when the photo does (size and time, mostly): an equal one need not be read again."""
+        """Changes when the photo or its sidecar may have: what has an equal one need not be read again."""
         return []
 
     def read(self) -> bytes:
@@ -44,6 +44,10 @@ class Source:
             Rejected: `unreadable`, `unreachable` or `too-many-bytes`.
         """
         raise NotImplementedError
+
+    def is_gone(self) -> bool:
+        """Whether it is named but surely not there; what only cannot be opened may be."""
+        return False
 
     def sidecar(self) -> bytes | None:
         """The `.json` of the same name beside the photo, if there is one."""
@@ -60,18 +64,26 @@ class FileSource(Source):
     path: str
 
     def stamp(self) -> list:
-        try:
-            status = os.stat(self.path)
-        except OSError:
-            return []
-        return [status.st_size, status.st_mtime_ns]
+        return stamp_of(self.path) + stamp_of(self.beside)
 
     def read(self) -> bytes:
         return read_file(self.path)
 
+    def is_gone(self) -> bool:
+        try:
+            os.stat(self.path)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            pass
+        return False
+
+    @property
+    def beside(self) -> str:
+        return os.path.splitext(self.path)[0] + ".json"
+
     def sidecar(self) -> bytes | None:
-        path = os.path.splitext(self.path)[0] + ".json"
-        return read_file(path) if os.path.lexists(path) else None
+        return read_file(self.beside) if os.path.lexists(self.beside) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +95,7 @@ class MemberSource(Source):
     beside: Member | None
 
     def stamp(self) -> list:
-        return [*FileSource(self.name, self.archive).stamp(), self.member.offset, self.member.size]
+        return [*stamp_of(self.archive), self.member.offset, self.member.size]
 
     def read(self) -> bytes:
         if self.member.size > MAX_BYTES:
@@ -113,13 +125,29 @@ class RemoteSource(Source):
 
 @dataclass(frozen=True, slots=True)
 class BrokenSource(Source):
-    """Something named by the input that cannot be opened at all; it gets its line in the report like the rest."""
+    """Something named by the input that cannot be opened at all; it gets its line in the report like the rest.
+
+    hides: what the names of photos begin with that may be in there, unseen.
+    """
 
     cause: str
     detail: str
+    hides: str | None = None
 
     def read(self) -> bytes:
         raise Rejected(self.cause, self.detail)
+
+
+def stamp_of(path: str) -> list:
+    """Size, number and times of a file; nothing where there is none.
+
+    Whoever puts another file in its place, or other bytes into it, cannot set the last time, that of its status.
+    """
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return []
+    return [status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def read_file(path: str) -> bytes:
@@ -148,10 +176,28 @@ def find_sources(given: str | Path, cache: Path) -> list[Source]:
         UsageError: there is no such thing, or it is of no known kind.
         DinogenError: nothing in it could be a photo, or an address cannot be listed.
     """
-    sources = {source.name: source for source in open_input(str(given), cache)}
+    sources = list_sources(given, cache)
     if not sources:
-        raise DinogenError(f"{given}: no image in it or below it; --input takes photos: JPEG, PNG, WebP, HEIC, AVIF")
+        raise nothing_in(given)
+    return sources
+
+
+def nothing_in(given: str | Path) -> DinogenError:
+    return DinogenError(f"{given}: no image in it or below it; --input takes photos: JPEG, PNG, WebP, HEIC, AVIF")
+
+
+def list_sources(given: str | Path, cache: Path) -> list[Source]:
+    """As `find_sources`; an input without any is an empty list."""
+    sources = {source.name: source for source in open_input(str(given), cache)}
     return sorted(sources.values(), key=lambda source: os.fsencode(source.name))
+
+
+def name_of_input(given: str | Path) -> str:
+    """What stays the same of an input from one run to the next: a whole path, or an address without its secrets."""
+    text = str(given)
+    if is_hub(text):
+        return text
+    return public_address(text) if is_address(text) else os.path.realpath(text)
 
 
 def open_input(given: str, cache: Path) -> Iterator[Source]:
@@ -176,12 +222,16 @@ def open_input(given: str, cache: Path) -> Iterator[Source]:
 
 
 def open_folder(folder: Path) -> Iterator[Source]:
-    for path in walk(folder):
+    closed: list[OSError] = []
+    for path in walk(folder, closed.append):
         name = path.relative_to(folder).as_posix()
         if path.suffix.lower() in ARCHIVES:
             yield from open_archive(path, prefix=f"{name}/")
         else:
             yield FileSource(name, str(path))
+    for error in closed:
+        name = Path(error.filename).relative_to(folder).as_posix()
+        yield BrokenSource(name, "unreadable", error.strerror or str(error), "" if name == "." else f"{name}/")
 
 
 def open_archive(path: Path, prefix: str) -> Iterator[Source]:
@@ -189,7 +239,7 @@ def open_archive(path: Path, prefix: str) -> Iterator[Source]:
         for member, beside in list_archive(path):
             yield MemberSource(prefix + member.name, str(path), member, beside)
     except Rejected as rejected:
-        yield BrokenSource(prefix.rstrip("/") or path.name, rejected.cause, rejected.detail)
+        yield BrokenSource(prefix.rstrip("/") or path.name, rejected.cause, rejected.detail, prefix)
 
 
 def open_list(path: Path, cache: Path) -> Iterator[Source]:
@@ -244,11 +294,20 @@ def open_hub(address: str, cache: Path) -> Iterator[Source]:
             yield BrokenSource(f"{row['split']}/{row['row']:08d}", row["cause"], row["detail"])
 
 
-def walk(folder: Path) -> Iterator[Path]:
-    """Files below `folder`, into linked folders too, each real folder once: links that form a loop come to an end."""
+def walk(folder: Path, refuse: Callable[[OSError], object]) -> Iterator[Path]:
+    """Files below `folder`, into linked folders too, each real folder once: links that form a loop come to an end.
+
+    Args:
+        folder: to search.
+        refuse: is told why a folder cannot be listed.
+    """
     seen = set()
-    for root, folders, files in os.walk(folder, followlinks=True):
-        status = os.stat(root)
+    for root, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        try:
+            status = os.stat(root)
+        except OSError as error:
+            refuse(error)
+            continue
         if (status.st_dev, status.st_ino) in seen:
             folders.clear()
             continue

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from dinogen.errors import DinogenError, UsageError
+from dinogen.folder_lock import FolderLock
 from helpers.drawn_face import EYES, add_face, draw_face
 from launch.crop import main
 from shards.align import carry
@@ -203,12 +204,11 @@ def test_other_options_in_the_same_folder_are_refused(photos, crops):
 
 
 def test_two_runs_in_one_folder_are_refused(photos, crops):
-    import fcntl
-
-    with (crops / "sources.jsonl").open() as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(DinogenError, match="another crop"):
-            crop_folder(photos, crops, workers=0)
+    with (
+        FolderLock(crops, "is cropping"),
+        pytest.raises(DinogenError, match=f"process {os.getpid()} .*is cropping here"),
+    ):
+        crop_folder(photos, crops, workers=0)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ KEY.clip.safetensors      fp16, `embedding` `[D]` of length one: CLIP's, of the 
 
 import hashlib
 import json
+import math
 import re
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
@@ -34,6 +35,7 @@ class SampleRecord:
 
     Args:
         source: file name of the source picture.
+        path: its path below the folder of photos, with `/`, where it lies in a folder of its own there.
         source_sha256: sha256 of the source's bytes, in hex.
         box: of the face, in pixels of the upright source: left, top, right, bottom.
         landmarks: five points (x, y) in pixels of the upright source, image-left eye first.
@@ -58,28 +60,33 @@ class SampleRecord:
     split: str = DEFAULT_SPLIT
     address: str | None = None
     mirrored: bool = False
+    path: str | None = None
 
     def to_bytes(self) -> bytes:
-        """KEY.json, the same bytes for the same record; only what was fetched has an address, only what is mirrored
-        says so. `caption` is the first one; where there are several, `captions` are all."""
+        """KEY.json, the same bytes for the same record.
+
+        Only what was fetched has an address, only what lay in a folder has a path, and only what is mirrored says so.
+        `caption` is the first one; where there are several, `captions` are all.
+        """
         values = dict(vars(self)) | {"caption": self.captions[0] if self.captions else None}
         if len(self.captions) < 2:
             del values["captions"]
-        for name in ("address", "mirrored"):
+        for name in ("address", "mirrored", "path"):
             if not values[name]:
                 del values[name]
-        return json.dumps(values, ensure_ascii=False, sort_keys=True, allow_nan=False).encode()
+        text = json.dumps(values, ensure_ascii=False, sort_keys=True, allow_nan=False)
+        return text.encode("utf-8", "backslashreplace")  # half characters, as JSON spells them
 
     @classmethod
     def from_bytes(cls, payload: bytes) -> "SampleRecord":
-        """Read KEY.json, or a crop's own JSON, whose further keys are left out.
+        """Read KEY.json, or a crop's own JSON, whose further keys are left out. NaN and infinities count as null.
 
         Raises:
             DinogenError: not a JSON object, no source, or captions or a split that are not texts.
         """
         try:
-            values = json.loads(payload)
-        except ValueError as error:
+            values = json.loads(payload, parse_constant=lambda constant: None, parse_float=finite)
+        except (ValueError, RecursionError) as error:
             raise DinogenError(f"is not JSON ({error})") from error
         if not isinstance(values, dict):
             raise DinogenError("is not a JSON object")
@@ -89,7 +96,7 @@ class SampleRecord:
         for name in ("source", "source_sha256"):
             if name not in known:
                 raise DinogenError(f"has no '{name}'")
-        for name in ("source", "source_sha256", "split", "address"):
+        for name in ("source", "source_sha256", "split", "address", "path"):
             if name in known and not isinstance(known[name], str):
                 raise DinogenError(f"'{name}' is not a text")
         known["captions"] = _captions_in(values)
@@ -107,6 +114,12 @@ class SampleRecord:
             return None
         digest = hashlib.blake2b(f"{seed} {epoch} {key}".encode(), digest_size=8).digest()
         return self.captions[int.from_bytes(digest, "little") % len(self.captions)]
+
+
+def finite(text: str) -> float | None:
+    """A number of JSON; None for 1e999, which only looks like one."""
+    number = float(text)
+    return number if math.isfinite(number) else None
 
 
 def _captions_in(values: dict[str, Any]) -> tuple[str, ...]:

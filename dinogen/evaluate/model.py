@@ -22,6 +22,7 @@ from dinogen.evaluate.verdict import verdict
 from dinogen.evaluate.walks import measure_walks
 from dinogen.evaluate.words import Told, attribute_report, texts_of_samples, words_report
 from dinogen.files import write_bytes, write_json
+from dinogen.folder_lock import FolderLock
 from dinogen.images import save_png
 from dinogen.opening import choose_device, run_of
 from dinogen.sample import sample_images
@@ -87,8 +88,9 @@ def compare_models(models: Sequence[str], terms: Terms, output: Path, device: st
         examined.append(examine(candidate, reals[candidate.generator.trained_resolution], terms, court))
     reports = [report for report, _ in examined]
     page = comparison_page(reports, [pictures for _, pictures in examined], [curves_of(model) for model in models])
-    write_bytes(output / "compare.html", page.encode())
-    write_json(output / "compare.json", reports)
+    with FolderLock(output, "is writing a comparison"):
+        write_bytes(output / "compare.html", page.encode())
+        write_json(output / "compare.json", reports)
     print(comparison_table(reports))
     return reports
 

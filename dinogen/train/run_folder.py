@@ -28,13 +28,13 @@ import accelerate
 import torch
 import transformers
 import yaml
-from filelock import FileLock, Timeout
 
 import dinogen
 from dinogen.config import RunConfig
 from dinogen.distributed import from_first_rank
 from dinogen.errors import DinogenError
-from dinogen.files import make_output_folder, plain_write_errors, remove_leftovers, write_bytes, write_json
+from dinogen.files import remove_leftovers, write_bytes, write_json
+from dinogen.folder_lock import FolderLock
 from dinogen.pyramid import StagedSpec
 from dinogen.tensor_files import read_json
 
@@ -53,7 +53,7 @@ class RunFolder:
         self.tensorboard = root / "tensorboard"
         self.log = root / "log.txt"
         self.stats = root / "stats.jsonl"
-        self.lock = FileLock(root / ".lock", timeout=0)  # the system opens it when a process dies
+        self.lock = FolderLock(root, "is training")
 
     @contextmanager
     def in_use(self, config: RunConfig, specs: StagedSpec, devices: dict, device: torch.device) -> Iterator[None]:
@@ -68,33 +68,11 @@ class RunFolder:
         finally:
             self.lock.release()
 
-    def check_free(self) -> None:
-        """Refuse a folder in which another process trains.
-
-        Raises:
-            DinogenError: says which one.
-        """
-        if Path(self.lock.lock_file).exists():
-            self.take_lock()
-            self.lock.release()
-
-    def take_lock(self) -> None:
-        try:
-            with plain_write_errors(self.root):
-                self.lock.acquire()
-        except Timeout as error:
-            holder = json.loads(self.environment.read_text())[-1] if self.environment.exists() else {}
-            who = f"process {holder['pid']} on {holder['host']}" if "pid" in holder else "another process"
-            raise DinogenError(
-                f"{self.root}: {who} is training here; wait until it ends, stop it, or choose another --output"
-            ) from error
-
     def prepare(self, config: RunConfig, specs: StagedSpec, devices: dict) -> None:
         """Create the folder and lock it, clear away what killed launches left, and write down the config, the teacher
         and where this launch runs. Call on the first rank.
         """
-        make_output_folder(self.root)
-        self.take_lock()
+        self.lock.acquire()
         self.clear_leftovers()
         text = yaml.safe_dump(plain(asdict(config)), sort_keys=False, allow_unicode=True)
         write_bytes(self.config, text.encode())

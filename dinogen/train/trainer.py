@@ -71,7 +71,7 @@ class Trainer:
         manifest = open_folder(config.data).manifest()
         self.config = config = check_against_data(config, manifest, self.world_size)
         self.folder = RunFolder(Path(config.output))
-        from_first_rank(self.folder.check_free, self.device)
+        from_first_rank(self.folder.lock.check_free, self.device)
         self.folder.check_same_generator(config)
         self.folder.check_same_words(config)
         self.folder.check_same_teacher(config.data, manifest.specs)

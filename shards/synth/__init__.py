@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 
 from dinogen.errors import DinogenError
-from dinogen.files import make_output_folder, write_bytes
+from dinogen.files import write_bytes
+from dinogen.folder_lock import FolderLock
 from dinogen.progress import progress
 from shards.options import require
 from shards.pool import WorkerDied, ordered_map
@@ -79,8 +80,11 @@ def synth_folder(output: Path, count: int, seed: int = 0, workers: int | None = 
     require("count", count, 1, 1_000_000)
     require("seed", seed, 0)
     require("workers", 1 if workers is None else workers, 1)
-    make_output_folder(output)
-    series = Series(seed, studio)
+    with FolderLock(output, "is drawing portraits"):
+        _draw_missing(output, count, Series(seed, studio), workers)
+
+
+def _draw_missing(output: Path, count: int, series: Series, workers: int | None) -> None:
     missing = [index for index in range(count) if not _is_drawn(output / file_name(index), series, index)]
     workers = min(workers or available_cores(), max(len(missing), 1))
     results = ordered_map(partial(_make_drawer, output, series, frozenset(missing)), range(count), workers)
