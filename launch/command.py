@@ -17,25 +17,36 @@ from jsonargparse import ArgumentError, Namespace
 
 from dinogen.errors import DinogenError, Stopped
 from dinogen.progress import be_quiet
+from dinogen.terminal import let_go, open_terminals
 from launch.flags import CommandParser
 
 __all__ = ["CommandParser", "flush", "run_command", "say_done", "write_any_letter"]
 
 READER_LEFT = 128 + signal.SIGPIPE  # as a shell says of a command whose reader has gone
 SIGNAL_CAME = 128 + signal.SIGTERM
+ENDS = (signal.SIGTERM, signal.SIGHUP)
 
 # Where the closing line goes as JSON, and the command that says it; None for a line in words.
 _json_output: ContextVar[tuple[TextIO, str] | None] = ContextVar("json_output", default=None)
 
 
 class Terminated(SystemExit):
-    """SIGTERM came; what is half-written is cleaned up on the way out."""
+    """A signal asked for the end; what is half-written is cleaned up on the way out.
+
+    Args:
+        number: of the signal.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(SIGNAL_CAME)
+        self.number = number
 
 
 def run_command(parser: CommandParser, work: Callable[[Namespace], None], argv: list[str] | None = None) -> int:
     """Parse `argv`, do the work, and return the exit code.
 
-    0, or 1 for a failure, 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM, 141 when nobody reads the output.
+    0, or 1 for a failure, 2 for wrong usage, 130 for Ctrl-C, 143 for SIGTERM and SIGHUP, 141 when nobody reads the
+    output.
     """
     argv = sys.argv[1:] if argv is None else argv
     write_any_letter()
@@ -46,7 +57,7 @@ def run_command(parser: CommandParser, work: Callable[[Namespace], None], argv: 
             if "--json" in argv:
                 stack.enter_context(contextlib.redirect_stdout(sys.stderr))
             stack.enter_context(be_quiet("--quiet" in argv))
-            stack.enter_context(listening_to_sigterm())
+            stack.enter_context(listening_to_signals())
             code = attempt(parser, work, argv)
             return code if flush(output) else READER_LEFT
     except SystemExit:  # help was asked for
@@ -73,7 +84,8 @@ def attempt(parser: CommandParser, work: Callable[[Namespace], None], argv: list
     except KeyboardInterrupt as error:
         caught, code, message = error, 130, "interrupted; run the same command again to resume"
     except Terminated as error:
-        caught, code, message = error, SIGNAL_CAME, "ended by SIGTERM; run the same command again to resume"
+        name = signal.Signals(error.number).name
+        caught, code, message = error, SIGNAL_CAME, f"ended by {name}; run the same command again to resume"
     except BrokenPipeError:
         return READER_LEFT
     except Exception as error:  # the last resort: a person gets one line, a developer asks for --debug
@@ -108,20 +120,25 @@ def say_done(
 
 
 @contextlib.contextmanager
-def listening_to_sigterm() -> Iterator[None]:
-    """SIGTERM raises `Terminated`, unless something else listens to it."""
+def listening_to_signals() -> Iterator[None]:
+    """SIGTERM, and SIGHUP of a closed terminal, raise `Terminated`, unless something else listens to them or nohup
+    has them ignored."""
+    terminals = open_terminals()
 
     def leave(number: int, frame: FrameType | None) -> None:
-        raise Terminated(SIGNAL_CAME)
+        if number == signal.SIGHUP:
+            let_go(terminals)
+        raise Terminated(number)
 
-    free = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    if free:
-        signal.signal(signal.SIGTERM, leave)
+    free = threading.current_thread() is threading.main_thread()
+    heard = [number for number in ENDS if free and signal.getsignal(number) == signal.SIG_DFL]
+    for number in heard:
+        signal.signal(number, leave)
     try:
         yield
     finally:
-        if free:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in heard:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def write_any_letter() -> None:

@@ -15,8 +15,8 @@ DESCRIPTION = """\
 Find faces in photos and cut aligned square crops, turned and scaled like FFHQ's.
 Each crop is KEY.jpg with KEY.json beside it (source, box, landmarks, transform, split). EXIF rotation is applied. All
 metadata, GPS positions too, is left behind. report.html and report.csv show what became of every photo: look at the
-page before the next step. Run the same command again after an interruption, or after adding, moving or deleting photos:
-only what is new is searched, and crops of photos that are gone are deleted. A photo.json beside photo.jpg may state its
+page before the next step. Run the same command again after an interruption, or after adding, moving or deleting photos.
+Only what is new is searched, and crops of photos that are gone are deleted. A photo.json beside photo.jpg may state its
 "licence" and "consent"; both are carried along."""
 
 

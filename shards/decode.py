@@ -6,26 +6,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
-import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError, features
+from PIL import Image, UnidentifiedImageError, features
+
+from dinogen.upright import upright_rgb
 
 FORMATS = ("JPEG", "PNG", "WEBP")  # every decoder left out is attack surface saved
 HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 AVIF_BRANDS = {b"avif", b"avis"}
 HEIF_EXTRA = "pip install 'dinogen[heif]'"
 MAX_PIXELS = 80_000_000  # about 0.7 GB at worst, with transparency; a decompression bomb does not pass
-
-SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-EXIF_ORIENTATION = 0x0112
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class Rejected(Exception):
@@ -58,12 +47,9 @@ def decode(payload: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
         warnings.simplefilter("ignore")  # Pillow warns of large pictures and odd EXIF; both are dealt with here
         image = open_checked(payload, max_pixels)
         try:
-            image.load()
-            orientation = orientation_of(image)
-            rgb = to_rgb(image)
+            return upright_rgb(image)
         except Exception as error:  # of damaged files decoders raise nearly anything, even SyntaxError
             raise Rejected("damaged", str(error) or type(error).__name__) from error
-    return rgb.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else rgb
 
 
 @contextmanager
@@ -131,54 +117,3 @@ def kind_of(head: bytes) -> str | None:
         return ".webp"
     beginnings = {b"\xff\xd8\xff": ".jpg", b"\x89PNG\r\n\x1a\n": ".png"}
     return next((suffix for beginning, suffix in beginnings.items() if head.startswith(beginning)), None)
-
-
-def orientation_of(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 where there is none or it cannot be read."""
-    try:
-        return int(image.getexif().get(EXIF_ORIENTATION, 1))
-    except Exception:  # a broken EXIF block is not a reason to lose a good photo
-        return 1
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode → RGB: 16 bits scaled, transparency over white, colours brought into sRGB."""
-    if image.mode.startswith("I") or image.mode == "F":
-        image = Image.fromarray(sixteen_to_eight(np.asarray(image)))
-    profile = image.info.get("icc_profile")
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = over_white(image if image.mode == "RGBA" else image.convert("RGBA"))
-    if profile:
-        image = to_srgb(image, profile)
-    return bare(image if image.mode == "RGB" else image.convert("RGB"))
-
-
-def over_white(image: Image.Image) -> Image.Image:
-    """RGBA → RGB, as on white paper."""
-    white = Image.new("RGB", image.size, "white")
-    white.paste(image, mask=image.getchannel("A"))
-    return white
-
-
-def sixteen_to_eight(values: np.ndarray) -> np.ndarray:
-    """Grey values of 0 to 65535 → uint8, rounded. Shape `[H, W]` either way."""
-    return ((np.clip(values, 0, 65535).astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-
-
-def to_srgb(image: Image.Image, profile: bytes) -> Image.Image:
-    """Bring colours of another profile (Display P3, Adobe RGB, press CMYK) into sRGB; a broken profile is ignored."""
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "srgb" in ImageCms.getProfileDescription(source).lower():
-            return image
-        return ImageCms.profileToProfile(image, source, SRGB, outputMode="RGB") or image
-    except (ImageCms.PyCMSError, OSError, ValueError):
-        return image
-
-
-def bare(image: Image.Image) -> Image.Image:
-    """The pixels alone: no EXIF, GPS position, comment or profile follows into what is saved from here."""
-    image.info = {}
-    if hasattr(image, "_exif"):
-        image._exif = None
-    return image

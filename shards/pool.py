@@ -88,7 +88,8 @@ def _start_pool(work: Callable, workers: int) -> ProcessPoolExecutor:
 
 def _start_worker(work: Callable) -> None:
     global _work
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    for number in (signal.SIGINT, signal.SIGHUP):  # Ctrl-C and a closed terminal are the parent's to handle
+        signal.signal(number, signal.SIG_IGN)
     if "torch" in sys.modules:  # its threads were not forked with it: what waited for them would wait for ever
         sys.modules["torch"].set_num_threads(1)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -13,6 +13,7 @@ from PIL import Image
 
 from dinogen.files import atomic_file, write_bytes
 from dinogen.page import render
+from dinogen.upright import upright_rgb
 from shards.decode import Rejected, decode
 from shards.options import CropOptions
 from shards.photo import ACCEPTED
@@ -132,7 +133,7 @@ def tile(source: Source, record: Record, folder: Path, options: CropOptions) -> 
     found = row(source, record, folder, options)
     try:
         if record["keys"]:
-            image = Image.open(folder / f"{record['keys'][0]}.{options.format}").convert("RGB")
+            image = upright_rgb(Image.open(folder / f"{record['keys'][0]}.{options.format}"))
         else:
             image = decode(source.read(), int(options.max_megapixels * 1e6))
         image.thumbnail((THUMB, THUMB))

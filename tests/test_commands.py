@@ -1,12 +1,15 @@
 """The commands as a person meets them: help, presets, mistakes."""
 
+import fcntl
 import importlib
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import termios
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -319,6 +322,7 @@ ENDINGS = {
     "raise Stopped('saved', signal.SIGINT)": (130, "saved"),
     "raise Stopped('saved', signal.SIGUSR1)": (143, "saved"),
     "os.kill(os.getpid(), signal.SIGTERM)": (143, "ended by SIGTERM; run the same command again to resume"),
+    "os.kill(os.getpid(), signal.SIGHUP)": (143, "ended by SIGHUP; run the same command again to resume"),
 }
 
 
@@ -330,10 +334,51 @@ def test_every_verb_ends_with_the_same_exit_codes(work, capsys):
     assert said.startswith(f"dinogen x: {message}" if message else "") and ("error" in said) == ("error" in message)
 
 
-def test_sigterm_is_left_to_others_before_and_after():
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_signals_are_left_to_others_before_and_after(number):
+    before = signal.getsignal(number)
     run_command(CommandParser("x", "X."), lambda args: None, [])
-    assert signal.getsignal(signal.SIGTERM) == before
+    assert signal.getsignal(number) == before
+
+
+def test_what_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run_command(CommandParser("x", "X."), lambda args: os.kill(os.getpid(), signal.SIGHUP), []) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_closed_terminal_ends_a_command_in_good_order(tmp_path):
+    """Nothing can be printed any more, and what is half-written goes all the same."""
+    master, terminal = pty.openpty()
+    program = """
+import sys, time
+from pathlib import Path
+from dinogen.files import atomic_file
+from launch.command import CommandParser, run_command
+
+def work(args):
+    with atomic_file(Path(sys.argv[1], "out")) as temporary:
+        temporary.write_text("half")
+        print("begun", flush=True)
+        time.sleep(300)
+
+sys.exit(run_command(CommandParser("x", "X."), work, []))
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], stdin=terminal, stdout=terminal, stderr=terminal,
+        start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )  # fmt: skip
+    os.close(terminal)
+    try:
+        while b"begun" not in os.read(master, 1000):
+            pass
+        os.close(master)
+        assert process.wait(timeout=120) == 143
+    finally:
+        process.kill()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_json_ends_with_one_object(capsys):

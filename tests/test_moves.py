@@ -215,9 +215,9 @@ def live(seed: int, rounds: int, folder: Path, searched: Counter[str], drop: boo
 
 
 @pytest.mark.parametrize("drop", [False, True])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [7])
 def test_whatever_happens_the_crops_are_those_of_the_photos_that_are_there(tmp_path, searched, seed, drop):
-    live(seed, 8, tmp_path, searched, drop)
+    live(seed, 6, tmp_path, searched, drop)
 
 
 @pytest.mark.slow

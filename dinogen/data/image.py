@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dinogen.data.schema import CROP_SIZE
 from dinogen.errors import DinogenError, UsageError
+from dinogen.upright import upright_rgb
 
 
 def decode_image(payload: bytes, resolution: int | None = None, crop_size: int = CROP_SIZE) -> Tensor:
@@ -33,7 +34,7 @@ def decode_image(payload: bytes, resolution: int | None = None, crop_size: int =
             # libjpeg can average while it decodes. Down to twice the wanted size that is a fifth faster and, on
             # portraits, 0.2 of 255 away from averaging all pixels.
             image.draft("RGB", (2 * resolution, 2 * resolution))
-            image = image.convert("RGB")
+            image = upright_rgb(image)
             if image.width > resolution:
                 image = image.reduce(image.width // resolution)
             # Pillow separates the channels in half the time of a strided copy.

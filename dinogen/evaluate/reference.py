@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from dinogen.data.folder import ADDRESS
@@ -19,6 +19,7 @@ from dinogen.errors import DinogenError, UsageError
 from dinogen.files import is_hidden
 from dinogen.opening import run_of
 from dinogen.progress import progress
+from dinogen.upright import upright_rgb
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp"}
 
@@ -123,7 +124,7 @@ def _read(path: Path, resolution: int) -> Tensor | None:
     """An image as `[1, 3, R, R]`; None where it is not square."""
     try:
         with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image).convert("RGB")
+            upright = upright_rgb(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DinogenError(f"{path}: cannot be read as an image ({error}); remove or replace it") from error
     if upright.width != upright.height:

@@ -1,14 +1,13 @@
 """Requests to stop, from outside and by wall time."""
 
 import math
-import os
 import signal
-import sys
 import time
 from types import FrameType, TracebackType
 from typing import Any
 
 from dinogen.config import RunConfig
+from dinogen.terminal import let_go, open_terminals
 
 LISTENED_TO = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 TIME_IS_UP = 1
@@ -31,7 +30,7 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         self.started = time.monotonic()
-        self._terminals = [stream.fileno() for stream in (sys.stdout, sys.stderr) if stream.isatty()]
+        self._terminals = open_terminals()
         # Under nohup a closed terminal is to be ignored.
         heard = [n for n in LISTENED_TO if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
         self._before = {number: signal.signal(number, self._note) for number in heard}
@@ -59,8 +58,7 @@ class StopRequest:
         if self.signal and number == signal.SIGINT:
             raise KeyboardInterrupt
         if number == signal.SIGHUP:
-            for terminal in self._terminals:  # each write to one that is gone would fail
-                os.dup2(os.open(os.devnull, os.O_WRONLY), terminal)
+            let_go(self._terminals)
         self.signal = number
 
 

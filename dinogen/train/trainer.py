@@ -17,7 +17,6 @@ from dinogen.distributed import from_first_rank
 from dinogen.errors import DinogenError
 from dinogen.files import atomic_folder
 from dinogen.kept import Kept, KeptAdam, KeptModule
-from dinogen.networks import Generator
 from dinogen.reader import Reader
 from dinogen.schedule import (
     Stage,
@@ -84,6 +83,7 @@ class Trainer:
         if config.init_from is not None and not checkpoints.list_checkpoints(self.folder.checkpoints):
             start_from_snapshot(network, config)
         self.G_ema = make_ema(network)
+        self.network = network  # without what accelerate wraps around it: checkpoints do not know how it was launched
         if config.machine.compile:
             network.forward = compiled(network.forward)
         self.G, self.optimizer = self.accelerator.prepare(network, optimizer)
@@ -120,11 +120,6 @@ class Trainer:
         self.stop = StopRequest(config.machine.max_minutes)
         self.asked_to_stop = 0  # what the ranks agreed on: the highest of their requests
         self.watchdog = Watchdog(self.rank, self.world_size, lambda: f"step {self.cur_step}")
-
-    @property
-    def network(self) -> Generator:
-        """The generator without accelerate's wrapping."""
-        return self.accelerator.unwrap_model(self.G)
 
     @property
     def reader(self) -> Reader | None:
