@@ -121,7 +121,10 @@ def find_rows(data: Path, manifest: Manifest, keys: Collection[str], sources: Co
             wanted.look_at(record.name, row, key, SampleRecord.from_bytes(shard.read(row, "record")))
         shard.close()
     if missing := wanted.missing():
-        raise DinogenError(f"{data}: holds nothing of {', '.join(missing)}; nothing was changed")
+        raise DinogenError(
+            f"{data}: holds nothing of {', '.join(missing)}; nothing was changed. If report.csv says that it is a "
+            "duplicate, give its sha256"
+        )
     for name, photos in wanted.ambiguous().items():
         candidates = ", ".join(f"{path} (sha256 {sha256[:16]}…)" for sha256, path in list(photos.items())[:MOST_NAMED])
         raise DinogenError(

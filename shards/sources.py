@@ -111,9 +111,10 @@ class RemoteSource(Source):
     url: str
     cache: str
     version: tuple = ()
+    beside: tuple[str, tuple] | None = None  # the address and version of its sidecar
 
     def stamp(self) -> list:
-        return list(self.version)
+        return [*self.version, *(self.beside[1] if self.beside else ())]
 
     @property
     def address(self) -> str | None:
@@ -121,6 +122,9 @@ class RemoteSource(Source):
 
     def read(self) -> bytes:
         return read_file(str(fetch(self.url, Path(self.cache), self.version, MAX_BYTES)))
+
+    def sidecar(self) -> bytes | None:
+        return self.beside and read_file(str(fetch(self.beside[0], Path(self.cache), self.beside[1], MAX_BYTES)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,9 +283,11 @@ def open_address(url: str, cache: Path) -> Iterator[Source]:
         return
     found = list(list_remote(url))
     aside = side_files([name for name, _, _ in found])
+    sidecars = {name: (address, version) for name, address, version in found if name in aside}
     for name, address, version in found:
         if name not in aside and not is_hidden(name):
-            yield RemoteSource(name, address, str(cache), version)
+            beside = sidecars.get(os.path.splitext(name)[0] + ".json")
+            yield RemoteSource(name, address, str(cache), version, beside)
 
 
 def open_hub(address: str, cache: Path) -> Iterator[Source]:

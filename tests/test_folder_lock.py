@@ -10,6 +10,12 @@ import pytest
 
 from dinogen.errors import DinogenError
 from dinogen.folder_lock import LOCK_NAME, FolderLock
+from helpers.crop_folder import make_crops
+from shards.crop import crop_folder
+from shards.download import download
+from shards.options import PackOptions
+from shards.pack import pack_folder
+from shards.synth import synth_folder
 
 HOLD = """
 import sys, time
@@ -72,3 +78,32 @@ def test_a_lock_that_its_holder_deletes_is_not_taken_twice(tmp_path):
 def test_looking_whether_a_folder_is_free_leaves_nothing(tmp_path):
     FolderLock(tmp_path / "out", "is training").check_free()
     assert not (tmp_path / "out").exists()
+
+
+def draw(folder: Path) -> None:
+    synth_folder(folder, 1, workers=1)
+
+
+def fetch(folder: Path) -> None:
+    (listing := folder.with_name("list.txt")).write_text("https://example.invalid/a.jpg")
+    download(str(listing), folder)
+
+
+def crop(folder: Path) -> None:
+    (photos := folder.with_name("photos")).mkdir()
+    (photos / "a.jpg").write_bytes(b"x")
+    crop_folder(photos, folder, workers=0)
+
+
+def pack(folder: Path) -> None:
+    make_crops(folder.with_name("crops"), 1)
+    pack_folder(folder.with_name("crops"), folder, PackOptions(stages=[16]))
+
+
+@pytest.mark.parametrize("write", [draw, fetch, crop, pack])
+def test_what_writes_a_folder_takes_its_lock(tmp_path, write):
+    folder = tmp_path / "out"
+    with FolderLock(folder, "is at work"):
+        with pytest.raises(DinogenError, match=f"process {os.getpid()} on .* is at work here"):
+            write(folder)
+        assert [path.name for path in folder.iterdir()] == [LOCK_NAME]

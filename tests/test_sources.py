@@ -305,3 +305,14 @@ def test_side_files_are_no_photos(tmp_path):
     for name in [*photos, "a.caption", "a.jpg.sha256", "a.npy", "b.xmp", "Thumbs.db", "notes.md"]:
         (tmp_path / name).write_bytes(b"x")
     assert names(tmp_path, tmp_path) == photos
+
+
+def test_a_sidecar_in_a_store_is_read_and_a_new_one_is_noticed(tmp_path):
+    bucket = tmp_path / "bucket"
+    bucket.mkdir()
+    (bucket / "one.jpg").write_bytes(photo(1))
+    for licence in ("CC0", "CC-BY-4.0"):
+        (bucket / "one.json").write_text(json.dumps({"license": licence}))
+        crop_folder(f"file://{bucket}", tmp_path / "out", cache=tmp_path / "cache", workers=0)
+        (record,) = [json.loads(path.read_text()) for path in (tmp_path / "out").glob("*.json")]
+        assert record["licence"] == licence

@@ -13,13 +13,15 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dinogen.networks import Generator
+from dinogen.train.trainer import Trainer
 from helpers.crop_folder import make_crops
 from helpers.training import complaint, flags, newest
-from launch.train import main
+from launch.train import build_parser, main, make_config
 from shards.options import PackOptions
 from shards.pack import pack_folder
 
@@ -294,3 +296,16 @@ def test_a_full_disk_leaves_the_checkpoint_before_and_nothing_half_written(shard
         assert not [path for path in (disk / "run" / "checkpoints").iterdir() if path.name.startswith(".")]
     finally:
         subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("backend", ["no", "inductor"])
+def test_a_checkpoint_does_not_tell_how_it_was_launched(shards32, tmp_path, monkeypatch, backend):
+    """Compiled, or wrapped by accelerate in another way, the parts are named as they are without it."""
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", backend)
+    AcceleratorState._reset_state(True)
+    parser = build_parser()
+    trainer = Trainer(make_config(parser, parser.parse_args(flags(shards32, tmp_path / "run"))))
+    network = Generator(**vars(trainer.config.generator))
+    expected = {part.file: part.expected() for part in trainer.kept}
+    assert expected["generator"].keys() == expected["ema"].keys() == network.state_dict().keys()
+    assert {name.rpartition("/")[0] for name in expected["optimizer"]} == dict(network.named_parameters()).keys()
