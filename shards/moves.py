@@ -1,5 +1,6 @@
 """What has become of the photos that crops were cut from: still there, renamed, moved, or gone. Content decides."""
 
+import os
 import sys
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -31,7 +32,7 @@ def settle_moves(journal: Journal, sources: Sequence[Source], workers: int) -> s
         Names of those that have kept their crops unseen.
 
     Raises:
-        UsageError: the crops are another input's, and most of their photos are not in this one.
+        UsageError: the crops are another input's, whose photos are not in this one.
     """
     listed = {source.name: source for source in sources}
     moved = journal.input != journal.given and bool(journal.owner)
@@ -72,19 +73,25 @@ def changed(journal: Journal, name: str, readings: Mapping[str, Reading]) -> boo
 
 
 def refuse_others(journal: Journal, readings: Mapping[str, Reading]) -> None:
-    """Refuse an input that is not the one of the crops, nor the place where most of its photos are now.
+    """Refuse an input that is not the one of the crops, nor the place where their photos are now.
 
     Raises:
         UsageError: names both.
     """
     present = {reading.sha256 for reading in readings.values()}
-    there = len(journal.owner.keys() & present)
-    if 2 * there < len(journal.owner):
+    absent = [name for sha256, name in journal.owner.items() if sha256 not in present]
+    count = len(journal.owner)
+    if 2 * len(absent) > count or any(is_still_in(journal.input, name) for name in absent):
         before = f"--input {journal.input}" if journal.input else "another --input"
         raise UsageError(
-            f"{journal.folder}: holds crops of {before}, and {there} of their {counted(len(journal.owner), 'photo')} "
+            f"{journal.folder}: holds crops of {before}, and {count - len(absent)} of their {counted(count, 'photo')} "
             f"are in {journal.given}; choose another --output, or give a folder that holds both, as itself or by links"
         )
+
+
+def is_still_in(given: str | None, name: str) -> bool:
+    """Whether an input on this machine still holds a photo: the folder that does, or an archive or list itself."""
+    return given is not None and (os.path.isfile(given) or os.path.exists(os.path.join(given, name)))
 
 
 def hand_over(

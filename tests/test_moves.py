@@ -252,6 +252,16 @@ def test_another_input_with_the_same_names_is_refused_and_nothing_is_touched(tmp
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "crops").iterdir()}
 
 
+def test_a_part_of_the_input_is_another_input(tmp_path, searched):
+    """What is not in it has not gone."""
+    fill(tmp_path / "photos" / "anna", 0, 1, 2)
+    fill(tmp_path / "photos" / "bob", 3)
+    crop_folder(tmp_path / "photos", tmp_path / "crops", workers=0)
+    with pytest.raises(UsageError, match="3 of their 4 photos are in .*anna"):
+        crop_folder(tmp_path / "photos" / "anna", tmp_path / "crops", workers=0)
+    check(tmp_path / "photos", tmp_path / "crops")
+
+
 def test_the_remedy_works_a_folder_with_links_to_both(tmp_path, searched):
     for name, numbers in (("camera1", (1, 2)), ("camera2", (3, 4))):
         fill(tmp_path / name, *numbers)
