@@ -18,6 +18,7 @@ from PIL import Image, ImageFilter, features
 from helpers.drawn_face import add_face, draw_face
 from helpers.files import EXIF_ORIENTATION, encoded, png_bomb, png_chunk
 from shards.decode import heif_decoder
+from shards.table import to_cell
 
 ACCEPTED = {"accepted"}
 MOST_MEMORY = 2000  # MiB: torch and the detector alone take 700, a 60-megapixel photo with transparency the rest
@@ -199,7 +200,7 @@ def rows(output: Path) -> dict[str, dict[str, str]]:
 
 
 def as_written(name: str) -> str:
-    return name.encode("utf-8", "backslashreplace").decode()
+    return to_cell(name).encode("utf-8", "backslashreplace").decode()
 
 
 def test_it_ends_well_with_a_summary(run):

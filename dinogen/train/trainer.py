@@ -79,14 +79,13 @@ class Trainer:
         randomness = Randomness(config.seed, self.device)
         self.wording = make_wording(config, randomness.latents, self.device)
         sizes = self.wording.reader.sizes if self.wording else {}
-        network, optimizer = build_generator(config, self.device, sizes)
+        self.network, optimizer = build_generator(config, self.device, sizes)  # bare: so checkpoints hold it
         if config.init_from is not None and not checkpoints.list_checkpoints(self.folder.checkpoints):
-            start_from_snapshot(network, config)
-        self.G_ema = make_ema(network)
-        self.network = network  # without what accelerate wraps around it: checkpoints do not know how it was launched
+            start_from_snapshot(self.network, config)
+        self.G_ema = make_ema(self.network)
         if config.machine.compile:
-            network.forward = compiled(network.forward)
-        self.G, self.optimizer = self.accelerator.prepare(network, optimizer)
+            self.network.forward = compiled(self.network.forward)
+        self.G, self.optimizer = self.accelerator.prepare(self.network, optimizer)
         self.comparer = Comparer(config, self.accelerator, self.G, self.teacher, randomness.latents, self.wording)
         self.kept: list[Kept] = [
             KeptModule("generator", self.network),
