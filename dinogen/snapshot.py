@@ -32,7 +32,7 @@ def open_snapshot(config: Path, weights: Path) -> Generator:
     with torch.device("meta"):
         generator = Generator(**settings)
     try:
-        tensors = read_tensors(weights, shapes_of(generator.state_dict()))
+        tensors = read_tensors(weights, shapes_of(generator.state_dict()), perhaps_halved=True)
     except DamagedFile as error:
         raise DinogenError(f"{error}; broken, or of another {config.name}: copy the snapshot again") from error
     generator.load_state_dict(tensors, assign=True)

@@ -59,7 +59,9 @@ def refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a number")
 
 
-def read_tensors(path: Path, expected: Shapes, partial: bool = False) -> dict[str, Tensor]:
+def read_tensors(
+    path: Path, expected: Shapes, partial: bool = False, perhaps_halved: bool = False
+) -> dict[str, Tensor]:
     """The tensors of a safetensors file that holds what is expected, on the CPU.
 
     Nothing is allocated before names, shapes and types have been compared.
@@ -68,6 +70,7 @@ def read_tensors(path: Path, expected: Shapes, partial: bool = False) -> dict[st
         path: the file.
         expected: its tensors.
         partial: whether groups (GROUP/NAME) may be absent as a whole.
+        perhaps_halved: whether all numbers of 32 bits may be stored in 16; they are given in 32.
 
     Raises:
         DamagedFile: no safetensors file, or one with other tensors or with numbers that are not finite.
@@ -76,6 +79,8 @@ def read_tensors(path: Path, expected: Shapes, partial: bool = False) -> dict[st
     try:
         with safe_open(path, framework="pt") as file:
             found = {name: file.get_slice(name) for name in file.keys()}
+            if perhaps_halved and {value.get_dtype() for value in found.values()} == {TYPES[torch.float16]}:
+                expected = {name: (shape, torch.float16) for name, (shape, _) in expected.items()}
             if misfit := find_misfit(found, expected, partial):
                 raise DamagedFile(f"{path}: {misfit}")
             # What safetensors hands out is the file itself, mapped: it must not change when the file does.
@@ -87,7 +92,7 @@ def read_tensors(path: Path, expected: Shapes, partial: bool = False) -> dict[st
     for name, value in tensors.items():
         if value.is_floating_point() and not value.isfinite().all():
             raise DamagedFile(f"{path}: {name} holds numbers that are not finite")
-    return tensors
+    return {name: value.float() for name, value in tensors.items()} if perhaps_halved else tensors
 
 
 def check_header(path: Path) -> None:

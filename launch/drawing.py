@@ -28,6 +28,25 @@ def add_drawing(parser: CommandParser) -> None:
     )
 
 
+def add_prompts(parser: CommandParser, several: str) -> None:
+    """Words that steer what is drawn.
+
+    Args:
+        parser: of the verb.
+        several: what becomes of several texts, as a sentence for the help.
+    """
+    parser.add_argument(
+        "--prompt",
+        type=str,
+        nargs="+",
+        action="extend",
+        default=None,
+        metavar="TEXT",
+        help=f"words that say what the faces shall be like, in quotes. {several}. For models that were trained with "
+        "captions: without a prompt, or with an empty one, they draw whatever comes",
+    )
+
+
 def add_words(parser: CommandParser, of: str) -> None:
     """How words steer what is drawn.
 
@@ -35,15 +54,19 @@ def add_words(parser: CommandParser, of: str) -> None:
         parser: of the verb.
         of: the flags that give the words, for the help.
     """
-    add = parser.add_argument
-    add(
+    parser.add_argument(
         "--guidance",
         type=AtLeastOne,
         default=1.0,
         help=f"how far the words of {of} are exaggerated, at the cost of variety. 1 is not at all, and the "
         "words.guidance of training is the most",
     )
-    add(
+    add_encoder(parser, of)
+
+
+def add_encoder(parser: CommandParser, of: str) -> None:
+    """Where the text encoder is now; `of` are the flags that give the words."""
+    parser.add_argument(
         "--encoder",
         type=str,
         default=None,

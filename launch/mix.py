@@ -8,7 +8,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from dinogen.advice import command_line, counted
 from launch.command import CommandParser, run_command, say_done
-from launch.drawing import A_GENERATOR, add_drawing, add_words, check_words, tidy
+from launch.drawing import A_GENERATOR, add_drawing, add_prompts, add_words, check_words, tidy
 
 COARSE, FINE = [0, 1, 2, 3], [4, 5, 6, 7, 8, 9]
 
@@ -34,16 +34,7 @@ def build_parser() -> CommandParser:
         metavar="RESOLUTION",
         help="resolution of the last block with a coarse style, in pixels. Default: half of the blocks have one",
     )
-    add(
-        "--prompt",
-        type=str,
-        nargs="+",
-        action="extend",
-        default=None,
-        metavar="TEXT",
-        help="words that say what the faces shall be like, in quotes. Several texts are taken in turn by the faces of "
-        "the rows, then by those of the columns. For models that were trained with captions",
-    )
+    add_prompts(parser, "Several texts are taken in turn by the faces of the rows, then by those of the columns")
     add_words(parser, "--prompt")
     add_drawing(parser)
     return parser

@@ -11,7 +11,7 @@ from jsonargparse.typing import PositiveInt
 
 from dinogen.advice import command_line, counted
 from launch.command import CommandParser, run_command, say_done
-from launch.drawing import A_GENERATOR, add_drawing, add_words, check_words, tidy
+from launch.drawing import A_GENERATOR, add_drawing, add_prompts, add_words, check_words, tidy
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,16 +50,7 @@ def build_parser() -> CommandParser:
         help=f"folder for the faces and grid.png of the first {GRID_IMAGES}. With several prompts it has a row for "
         f"each of the first {TABLE_ROWS}, with the same {TABLE_COLUMNS} faces at most in other words",
     )
-    add(
-        "--prompt",
-        type=str,
-        nargs="+",
-        action="extend",
-        default=None,
-        metavar="TEXT",
-        help="words that say what the faces shall be like, in quotes; several texts are several prompts. For models "
-        "that were trained with captions: without a prompt, or with an empty one, they draw whatever comes",
-    )
+    add_prompts(parser, "Several texts are several prompts")
     add("--prompts", type=Path, default=None, metavar="FILE", help="text file in UTF-8 with a prompt a line")
     add_words(parser, PROMPTS)
     add_drawing(parser)

@@ -1,0 +1,91 @@
+"""`dinogen export`: a generator for other programs."""
+
+import shlex
+import sys
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from dinogen.advice import command_line
+from launch.command import CommandParser, run_command, say_done
+from launch.drawing import A_GENERATOR, add_encoder, add_prompts, tidy
+
+SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ""}
+
+
+def build_parser() -> CommandParser:
+    parser = CommandParser(
+        "export",
+        "Write a trained generator for other programs. What it draws is compared with what dinogen draws.",
+        "Beside a file for onnx or torch, a .npz holds its inputs for samples 0 to 7 of seed 0. docs/draw_with_onnx.py "
+        "draws them with onnxruntime, numpy and pillow alone.\n\n"
+        "Example: dinogen export --model runs/faces --output faces.onnx --precision fp16",
+    )
+    add = parser.add_argument
+    add("--model", type=str, required=True, help=f"generator to export: {A_GENERATOR}")
+    add(
+        "--output",
+        type=Path,
+        default=None,
+        help="file to write, a .onnx, or a .pt2 for torch; a folder for safetensors. Default: generator, with that "
+        "ending",
+    )
+    add(
+        "--format",
+        type=str,
+        choices=list(SUFFIXES),
+        default="onnx",
+        help="kind of file. onnx: for onnxruntime. torch: a program of torch.export. safetensors: a snapshot, for "
+        "dinogen",
+    )
+    add(
+        "--precision",
+        type=str,
+        choices=["fp32", "fp16"],
+        default="fp32",
+        help="how weights are stored. fp16 halves the file; what is drawn is computed in 32 bits all the same",
+    )
+    add(
+        "--start",
+        type=str,
+        choices=["z", "w"],
+        default="z",
+        help="what files for onnx and torch draw from. z: noise. w: a style for each block",
+    )
+    add("--licence", type=str, default="not stated", help="licence of the model, kept in the file")
+    add_prompts(parser, "The samples of the .npz take several texts in turn")
+    add_encoder(parser, "--prompt")
+    return parser
+
+
+def work(args: Namespace) -> None:
+    from dinogen.errors import UsageError
+    from dinogen.export import ExportOptions, export
+    from dinogen.library import Generator
+
+    suffix = SUFFIXES[args.format]
+    output = args.output or Path(f"generator{suffix}")
+    if suffix and output.suffix.lower() != suffix:
+        raise UsageError(f"--output {output}: a file for {args.format} must end in {suffix}")
+    if not suffix and output.exists():
+        raise UsageError(f"--output {output}: is there already; name a folder that is not")
+    prompts = [tidy(prompt, "--prompt") for prompt in args.prompt or ()]
+    if prompts and not suffix:
+        raise UsageError("--prompt: a snapshot holds no samples that could take it; leave it out")
+    generator = Generator.from_pretrained(args.model, "cpu", args.encoder)
+    off = export(generator, output, ExportOptions(args.format, args.precision, args.start, args.licence), prompts)
+    following = {
+        "onnx": f"python docs/draw_with_onnx.py {shlex.quote(str(output))}",
+        "torch": None,
+        "safetensors": command_line("sample", model=output),
+    }
+    remark = f"its pixels are at most {off} of 255 grey levels off"
+    say_done(output, following[args.format], remark=remark, off=off)
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_command(build_parser(), work, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
