@@ -16,6 +16,7 @@ VERBS = {
     "sample": "draw faces with a trained generator",
     "interpolate": "walk between faces: a strip, a GIF or a film",
     "mix": "coarse styles of some faces with fine styles of others, as a table",
+    "project": "find the face of a generator that is nearest to a photo",
     "export": "write a generator for other programs: ONNX, torch, a smaller snapshot",
     "evaluate": "judge a generator with networks not used in its training",
     "compare": "judge several generators on the same terms",

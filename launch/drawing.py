@@ -20,7 +20,12 @@ def add_drawing(parser: CommandParser) -> None:
         default=1.0,
         help="variety of the samples: 1 keeps all of it, below 1 they are safer and more alike, 0 is the average face",
     )
-    add(
+    add_device(parser)
+
+
+def add_device(parser: CommandParser) -> None:
+    """Where to compute."""
+    parser.add_argument(
         "--device",
         type=str,
         default="auto",

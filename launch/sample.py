@@ -52,6 +52,14 @@ def build_parser() -> CommandParser:
     )
     add_prompts(parser, "Several texts are several prompts")
     add("--prompts", type=Path, default=None, metavar="FILE", help="text file in UTF-8 with a prompt a line")
+    add(
+        "--style",
+        type=str,
+        nargs="+",
+        default=None,
+        metavar="FILE",
+        help="files of styles, as dinogen project writes them: their faces are drawn instead of samples",
+    )
     add_words(parser, PROMPTS)
     add_drawing(parser)
     return parser
@@ -83,6 +91,9 @@ def work(args: Namespace) -> None:
 
     prompts = prompts_of(args)
     check_words(args, bool(prompts), PROMPTS)
+    if args.style:
+        draw_styles(args, bool(prompts))
+        return
     generator = Generator.from_pretrained(args.model, args.device, args.encoder)
     if prompts:
         generator.words_of(prompts, args.guidance)  # refuses what cannot be drawn before anything is written
@@ -110,6 +121,33 @@ def work(args: Namespace) -> None:
     walk = command_line("interpolate", model=args.model, output="faces.mp4", **ways, **moved)
     remark = f"{counted(count, 'face')}{' of each prompt' if len(series) > 1 else ''} and grid.png"
     say_done(output, walk, remark=remark, faces=count * len(series))
+
+
+def draw_styles(args: Namespace, prompted: bool) -> None:
+    """The faces of files of styles."""
+    import torch
+
+    from dinogen.errors import UsageError
+    from dinogen.folder_lock import FolderLock
+    from dinogen.images import save_png, to_pil
+    from dinogen.library import Generator
+    from dinogen.styles import read_style
+
+    if prompted or args.count is not None:
+        raise UsageError("--style draws the faces of its files alone; leave --count and prompts out")
+    generator = Generator.from_pretrained(args.model, args.device)
+    w = torch.stack([read_style(Path(path), generator.network) for path in args.style])
+    images = generator.draw(w, output="pt")
+    with FolderLock(args.output, "is drawing"):
+        for number, (image, path) in enumerate(zip(images, args.style)):
+            about = f"model {generator.network.fingerprint}, style {path}"
+            save_png(to_pil(image), args.output / f"style{number:04d}.png", about)
+        save_png(overview([images], [None]), args.output / "grid.png")
+    walk = None
+    if len(args.style) > 1:
+        ways = {"from": args.style[0], "to": args.style[1]}
+        walk = command_line("interpolate", model=args.model, output="faces.mp4", **ways)
+    say_done(args.output, walk, remark=f"{counted(len(w), 'face')} and grid.png", faces=len(w))
 
 
 def prompts_of(args: Namespace) -> list[str]:

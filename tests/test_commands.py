@@ -211,9 +211,11 @@ HOME_FLAGS = {
     "crop": ["input", "output", "detector-weights"],
     "pack": ["input", "output", "teacher", "captions", "clip"],
     "train": ["data", "output", "init-from", "teacher.path", "words.encoder"],
-    "sample": ["model", "output", "prompts", "encoder"],
+    "sample": ["model", "output", "prompts", "style", "encoder"],
     "interpolate": ["model", "output", "encoder"],
     "mix": ["model", "output", "encoder"],
+    "project": ["model", "image", "output", "teacher"],
+    "export": ["model", "output", "encoder"],
     "evaluate": ["model", "output", "data", "inception", "clip", "teacher", "attributes", "encoder"],
     "compare": ["model", "output", "data", "inception", "clip", "teacher", "attributes", "encoder"],
     "verify": ["data"],
@@ -232,7 +234,7 @@ HOME_FLAGS = {
 def test_a_leading_tilde_is_the_home_folder_in_every_path(verb, by_file, tmp_path, monkeypatch):
     """Shells expand it in `--output ~/x` alone, neither in `--output=~/x` nor in files."""
     monkeypatch.setenv("HOME", "/home/me")
-    several = {"teachers"} | ({"model"} if verb == "compare" else set())
+    several = {"teachers", "style"} | ({"model"} if verb == "compare" else set())
     values = {key: ["~/x"] if key in several else "~/x" for key in HOME_FLAGS[verb]}
     parser = importlib.import_module(f"launch.{verb}").build_parser()
     file = tmp_path / "keys.yaml"
