@@ -99,7 +99,8 @@ def export(generator: Generator, path: Path, options: ExportOptions, prompts: Se
         raise DinogenError(f"{path}: would draw pixels {off} grey levels off; report this, with the versions of torch")
     write_bytes(path, payload)
     arrays = io.BytesIO()
-    np.savez(arrays, **{name: value.numpy() for name, value in inputs.items()})
+    named: dict[str, Any] = {name: value.numpy() for name, value in inputs.items()}
+    np.savez(arrays, **named)
     write_bytes(path.with_suffix(".npz"), arrays.getvalue())
     return largest_gap(run(inputs), unrounded)
 

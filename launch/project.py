@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeInt, PositiveInt
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 FILM_FRAMES = 96
 LAST_FRAMES = 24  # for which a film rests at its end
-LARGEST = 1024  # side of a crop, in pixels
 
 
 def build_parser() -> CommandParser:
@@ -99,15 +98,17 @@ def open_crop(path: Path, resolution: int, aligned: bool) -> "Tensor":
     Raises:
         UsageError: no picture, no face in it, or one that is too small.
     """
+    from PIL import Image
+
     from dinogen.data.image import decode_image
-    from dinogen.data.schema import CROP_SIZES
+    from dinogen.data.schema import CropSize
     from dinogen.errors import UsageError
     from shards.decode import Rejected, decode
     from shards.options import CropOptions
     from shards.photo import Cropper, encode
     from shards.sources import FileSource
 
-    size = min(side for side in CROP_SIZES if side >= min(resolution, LARGEST))
+    size = min((side for side in get_args(CropSize) if side >= resolution), default=max(get_args(CropSize)))
     try:
         if aligned:
             image = decode(path.read_bytes())
@@ -115,7 +116,8 @@ def open_crop(path: Path, resolution: int, aligned: bool) -> "Tensor":
                 raise UsageError(
                     f"--image {path}: {image.width}×{image.height} pixels; a crop is square: leave out --aligned"
                 )
-            return decode_image(encode(image.resize((resolution, resolution)), "png"), crop_size=resolution)
+            reduced = image.resize((resolution, resolution), Image.Resampling.BOX)  # as crops become images of a stage
+            return decode_image(encode(reduced, "png"), crop_size=resolution)
         source = FileSource(path.name, str(path))
         outcome = Cropper(CropOptions(size=size, min_sharpness=0, format="png"))(source)
     except OSError as error:
