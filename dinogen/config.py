@@ -391,6 +391,8 @@ class RunConfig:
     machine: MachineConfig = field(default_factory=MachineConfig)
 
     def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**32:
+            raise UsageError(f"seed {self.seed}: take a whole number from 0 to {2**32 - 1}")
         for block in (self.warmup, self.frechet, self.heads, self.slices, self.words):
             if block is not None:
                 block.check()
@@ -421,8 +423,9 @@ def require(config: Any, block: str, what: Literal["positive", "not negative"], 
     """Refuse values that must be above zero, or must not be below it; None passes."""
     for key in keys:
         value = getattr(config, key)
-        if value is not None and not (value > 0 if what == "positive" else value >= 0):
+        if value is not None and not (0 < value < math.inf if what == "positive" else 0 <= value < math.inf):
             rule = "must be above zero" if what == "positive" else "must not be below zero"
+            rule = "must be a finite number" if value in (math.inf, -math.inf) else rule
             raise UsageError(f"{block}.{key} {value} {rule}")
 
 

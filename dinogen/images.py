@@ -1,7 +1,9 @@
 """Small things that everybody needs who shows or stores an image."""
 
+import errno
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from dinogen.errors import UsageError
+from dinogen.errors import DinogenError, UsageError, first_line
 from dinogen.files import atomic_file
 
 TILE_SIZE = 128  # pixels at which a person sees a face at ease
@@ -177,6 +179,7 @@ def save_film(frames: Iterable[Tensor], path: Path) -> None:
 
     Raises:
         UsageError: another suffix.
+        DinogenError: there is no ffmpeg that works, for an MP4.
     """
     if path.suffix.lower() not in (".gif", ".mp4"):
         raise UsageError(f"{path}: a film ends in .gif or .mp4")
@@ -201,11 +204,29 @@ def _write_gif(frames: Iterable[Tensor], path: Path) -> None:
 def _write_mp4(frames: Iterable[Tensor], path: Path) -> None:
     writer = None
     for frame in (enlarge(frame[None], viewing_scale(frame.shape[-1], FILM_SIZE))[0] for frame in frames):
-        if writer is None:
-            # The format is named because ffmpeg would read it off the suffix, which a temporary name does not have.
-            size = frame.shape[2], frame.shape[1]
-            writer = imageio_ffmpeg.write_frames(str(path), size, fps=FILM_FPS, quality=8, output_params=["-f", "mp4"])
-            writer.send(None)
-        writer.send(to_pil(frame).tobytes())
-    if writer is not None:
-        writer.close()
+        with _plain_film_errors():
+            if writer is None:
+                # The format is named because ffmpeg would read it off the suffix, which a temporary name does not have.
+                size, form = (frame.shape[2], frame.shape[1]), ["-f", "mp4"]
+                writer = imageio_ffmpeg.write_frames(str(path), size, fps=FILM_FPS, quality=8, output_params=form)
+                writer.send(None)
+            writer.send(to_pil(frame).tobytes())
+    with _plain_film_errors():
+        if writer is not None:
+            writer.close()
+        if not path.exists() or not path.stat().st_size:
+            raise OSError("it has written nothing")
+
+
+@contextmanager
+def _plain_film_errors() -> Iterator[None]:
+    """What a missing or broken ffmpeg leads to, as a line that says what to do."""
+    try:
+        yield
+    except (OSError, RuntimeError, LookupError, StopIteration) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
+        raise DinogenError(
+            f"no film: ffmpeg does not work here ({first_line(error)[:200]}); give a .gif, or pip install "
+            "--force-reinstall imageio-ffmpeg and unset IMAGEIO_FFMPEG_EXE"
+        ) from error

@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -89,7 +90,8 @@ def attempt(parser: CommandParser, work: Callable[[Namespace], None], argv: list
     except BrokenPipeError:
         return READER_LEFT
     except Exception as error:  # the last resort: a person gets one line, a developer asks for --debug
-        message = f"error: unexpected {type(error).__name__}: {error} (--debug shows the traceback)"
+        known = told_by_the_system(error)
+        message = f"error: {known or f'unexpected {type(error).__name__}: {error} (--debug shows the traceback)'}"
         caught, code = error, 1
     if "--debug" in argv:
         traceback.print_exception(caught)
@@ -97,6 +99,19 @@ def attempt(parser: CommandParser, work: Callable[[Namespace], None], argv: list
     if place := _json_output.get():
         print(json.dumps({"command": place[1], "exit_code": code, "said": message}), file=place[0])
     return code
+
+
+def told_by_the_system(error: Exception) -> str | None:
+    """What the operating system refused, in plain words; None for other errors."""
+    # PyTorch's error for memory is a RuntimeError, and importing it for its kind would take seconds.
+    if isinstance(error, MemoryError) or re.search(
+        r"out of memory|can't allocate memory|not enough memory", str(error)
+    ):
+        return "not enough memory; ask for less, such as smaller batches or sizes, or fewer workers"
+    if isinstance(error, OSError) and error.strerror:
+        places = " and ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+        return f"{places}{places and ': '}{error.strerror.lower()}; check the path, its permissions and the disk"
+    return None
 
 
 def say_done(

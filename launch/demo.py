@@ -1,5 +1,6 @@
 """Everything once, in a few minutes: portraits, crops, shards, training, samples, a walk between faces, a verdict."""
 
+import math
 import shlex
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ from jsonargparse import Namespace
 
 from dinogen.progress import note
 from launch.command import CommandParser, run_command, say_done
+from launch.options import Seed
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 PORTRAITS = 400
@@ -15,6 +17,7 @@ RESOLUTION = 32  # of the preset
 GRID = (8, 8)
 STRIP_ROWS, STRIP_FRAMES = 4, 8
 JUDGED = 200
+FEWEST = 12  # faces to compare with
 
 
 def build_parser() -> CommandParser:
@@ -29,7 +32,7 @@ def build_parser() -> CommandParser:
         "--minutes", type=float, default=3.5, help="training time in minutes; the rest takes one or two"
     )
     parser.add_argument("--input", type=str, help="folder of photos; without it portraits of nobody are drawn")
-    parser.add_argument("--seed", type=int, default=0, help="start of all random numbers")
+    parser.add_argument("--seed", type=Seed, default=0, help="start of all random numbers")
     return parser
 
 
@@ -37,16 +40,12 @@ def work(args: Namespace) -> None:
     from dinogen.errors import UsageError
 
     output = Path(args.output)
-    if args.minutes <= 0:
+    if not 0 < args.minutes < math.inf:
         raise UsageError(f"--minutes {args.minutes} must be above zero")
     shards = prepare_data(output, Path(args.input) if args.input else None, args.seed)
     train(output, shards, args.minutes, args.seed)
-    show(output, shards, args.seed)
-    say_done(
-        output,
-        shlex.join(["tensorboard", "--logdir", str(output / "tensorboard")]),
-        remark="grid.png, interpolation.png, report.html, a snapshot and TensorBoard logs",
-    )
+    made = show(output, shards, args.seed)
+    say_done(output, shlex.join(["tensorboard", "--logdir", str(output / "tensorboard")]), remark=made)
 
 
 def prepare_data(output: Path, photos: Path | None, seed: int) -> Path:
@@ -87,8 +86,8 @@ def train(output: Path, shards: Path, minutes: float, seed: int) -> None:
         raise Stopped(message, trainer.signal_received)
 
 
-def show(output: Path, shards: Path, seed: int) -> None:
-    """Pictures and a verdict from the newest snapshot."""
+def show(output: Path, shards: Path, seed: int) -> str:
+    """Pictures and a verdict from the newest snapshot; says what there is now."""
     from dinogen.evaluate import Terms, evaluate_model
     from dinogen.images import image_grid, save_png, viewing_scale
     from dinogen.opening import load_generator
@@ -101,7 +100,18 @@ def show(output: Path, shards: Path, seed: int) -> None:
     strip = interpolation_strip(generator, STRIP_ROWS, STRIP_FRAMES, seed)
     save_png(image_grid(strip, STRIP_FRAMES, scale), output / "interpolation.png")
     say(6, "Judging")
+    if samples_in(shards) < FEWEST:
+        note(f"Not judged: {samples_in(shards)} faces are too few to compare with; give {FEWEST} photos or more.")
+        return "grid.png, interpolation.png, a snapshot and TensorBoard logs"
     evaluate_model(output, Terms(shards, JUDGED, seed), output / "report.json")
+    return "grid.png, interpolation.png, report.html, a snapshot and TensorBoard logs"
+
+
+def samples_in(shards: Path) -> int:
+    """Number of samples that a generator is trained on and compared with."""
+    from dinogen.data.manifest import read_manifest
+
+    return sum(shard.samples for shard in read_manifest(shards).shards_of())
 
 
 def say(step: int, what: str) -> None:

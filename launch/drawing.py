@@ -1,9 +1,10 @@
 """The flags that all verbs share which draw with a generator."""
 
 from jsonargparse import Namespace
-from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, restricted_number_type
+from jsonargparse.typing import NonNegativeFloat, restricted_number_type
 
 from launch.command import CommandParser
+from launch.options import Seed
 
 AtLeastOne = restricted_number_type("AtLeastOne", float, (">=", 1))
 
@@ -13,7 +14,7 @@ A_GENERATOR = "a run (its newest snapshot), a snapshot, or a hub id such as owne
 def add_drawing(parser: CommandParser) -> None:
     """Which samples are drawn, and on which device."""
     add = parser.add_argument
-    add("--seed", type=NonNegativeInt, default=0, help="seed of the samples: another one draws other faces")
+    add("--seed", type=Seed, default=0, help="seed of the samples: another one draws other faces")
     add(
         "--truncation-psi",
         type=NonNegativeFloat,

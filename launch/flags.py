@@ -100,6 +100,8 @@ class CommandParser(ArgumentParser):
             if group in found and not isinstance(found[group], Namespace):
                 raise UsageError(f"{group}: {found[group]} is not a group of keys; give them by name, see --help")
         for key, value in list(found.items()):
+            if "\0" in str(value):
+                raise UsageError(f"{key}: a text with a zero byte; take it out")
             if key not in TEXTS:
                 found[key] = with_home(value)
         return found

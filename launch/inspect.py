@@ -8,6 +8,7 @@ from jsonargparse import Namespace
 from dinogen.advice import command_line
 from dinogen.errors import UsageError
 from launch.command import CommandParser, run_command, say_done
+from launch.options import Seed
 from shards.options import require
 
 DESCRIPTION = """\
@@ -26,7 +27,7 @@ def build_parser() -> CommandParser:
     parser.add_argument("--output", type=str, default="inspect.png", help="picture to write, a .png")
     parser.add_argument("--count", type=int, default=8, help="number of samples in the picture")
     parser.add_argument("--split", type=str, default="train", help="split to take them from")
-    parser.add_argument("--seed", type=int, default=0, help="which samples to take: a whole number")
+    parser.add_argument("--seed", type=Seed, default=0, help="which samples to take: a whole number")
     return parser
 
 

@@ -5,11 +5,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, g
 
 from docstring_parser import parse
 from jsonargparse import Namespace
+from jsonargparse.typing import restricted_number_type
 
 from launch.command import CommandParser
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+Seed = restricted_number_type("Seed", int, [(">=", 0), ("<=", 2**32 - 1)])
 
 Options = TypeVar("Options", bound="DataclassInstance")
 

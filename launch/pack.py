@@ -7,6 +7,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from dinogen.advice import command_line, counted
+from dinogen.errors import UsageError
 from launch.command import CommandParser, run_command, say_done
 from launch.options import add_options, options_of
 from shards.options import PackOptions
@@ -31,13 +32,15 @@ def build_parser() -> CommandParser:
 
 def work(args: Namespace) -> None:
     options = options_of(args, PackOptions)
+    rank, world_size = number_of("RANK", 0), number_of("WORLD_SIZE", 1)
+    if rank >= world_size:
+        raise UsageError(f"RANK={rank}: must be below WORLD_SIZE, which is {world_size}")
     import torch
 
     from shards.pack import pack_folder
 
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-    rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+        torch.cuda.set_device(number_of("LOCAL_RANK", 0))
     manifest = pack_folder(Path(args.input), Path(args.output), options, rank, world_size)
     if manifest is None:
         return  # another rank finishes last, and says so
@@ -49,6 +52,18 @@ def work(args: Namespace) -> None:
         shards=len(manifest.shards),
         samples=manifest.samples,
     )
+
+
+def number_of(variable: str, least: int) -> int:
+    """What the launcher says in a variable, `least` without one.
+
+    Raises:
+        UsageError: not a whole number, or below `least`.
+    """
+    value = os.environ.get(variable) or str(least)
+    if not value.isdecimal() or int(value) < least:
+        raise UsageError(f"{variable}={value}: give a whole number, {least} at least, as launchers do, or unset it")
+    return int(value)
 
 
 def main(argv: list[str] | None = None) -> int:

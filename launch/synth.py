@@ -7,6 +7,7 @@ from jsonargparse import Namespace
 
 from dinogen.advice import command_line, sibling
 from launch.command import CommandParser, run_command, say_done
+from launch.options import Seed
 
 
 def build_parser() -> CommandParser:
@@ -19,7 +20,7 @@ def build_parser() -> CommandParser:
     )
     parser.add_argument("--count", type=int, default=500, help="number of portraits to draw")
     parser.add_argument("--output", type=Path, required=True, help="folder for the portraits; made if it is not there")
-    parser.add_argument("--seed", type=int, default=0, help="which people to draw: a whole number, 0 or above")
+    parser.add_argument("--seed", type=Seed, default=0, help="which people to draw: a whole number, 0 or above")
     parser.add_argument(
         "--studio",
         action="store_true",

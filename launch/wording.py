@@ -115,8 +115,10 @@ def what_to_give(action: argparse.Action) -> str:
     kind = kind_of(action)
     if choices := choices_of(action):
         return f"one of {', '.join(choices)}"
-    if restriction := re.fullmatch(r"v(>=?)(\S+)", getattr(kind, "_expression", "")):
+    if restriction := re.fullmatch(r"v(>=?)(\S+)(?: and v<=(\S+))?", getattr(kind, "_expression", "")):
         number = "a whole number" if issubclass(kind, int) else "a number"
+        if restriction[3]:
+            return f"{number} from {restriction[2]} to {restriction[3]}"
         return f"{number}{' above' if restriction[1] == '>' else ', at least'} {restriction[2]}"
     if takes_list(action):
         return "a list, such as [1, 2]"

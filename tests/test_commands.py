@@ -193,6 +193,10 @@ def test_hyphen_and_underscore_are_one(tmp_path, capsys):
         ("evaluate --model a --reference b", "--reference is now --data"),
         ("compare --model a --reference b", "--reference is now --data"),
         ("sample --model m --count 0", "--count 0: give a whole number above 0"),
+        ("sample --model m --seed 4294967296", "--seed 4294967296: give a whole number from 0 to 4294967295"),
+        ("synth --output o --seed -1", "--seed -1: give a whole number from 0 to 4294967295"),
+        ("train --data d --output o --seed 99999999999999999999999", "take a whole number from 0 to 4294967295"),
+        ("demo --minutes nan", "--minutes nan: give a number"),
         ("sample --model m --truncation-psi x", "--truncation-psi x: give a number, at least 0"),
         ("train --data d --output o --objective.name x", "--objective.name x: give one of sinkhorn, kernel, paired"),
         ("train --bands 4", "unknown key 'bands'; did you mean 'objective.bands'?"),
@@ -278,6 +282,8 @@ def test_numbers_of_a_file_with_hyphens_stay_as_they_stand(tmp_path):
         (b"words: &a {encoder: *a}\n", "not YAML (maximum recursion depth exceeded)"),
         (b"seed: \xff\n", "line 1: cannot be read as UTF-8 text"),
         (b"generator: 3\n", "generator: 3 is not a group of keys"),
+        (b"schedule: {total_kimg: .inf}\n", "schedule.total_kimg inf must be a finite number"),
+        (b'init_from: "a\\0b"\n', "init_from: a text with a zero byte"),
         (b"words: true\n", "--words True: give {}, null, or its keys"),
     ],
 )
@@ -285,7 +291,7 @@ def test_a_file_that_holds_no_keys_is_answered_in_plain_words(text, answer, tmp_
     (tmp_path / "keys.yaml").write_bytes(text)
     assert main(["train", "--config", str(tmp_path / "keys.yaml"), "--data=d", "--output=o"]) == 2
     error = capsys.readouterr().err
-    assert answer in error and "keys.yaml" in error or answer.startswith(("generator", "--words")) and answer in error
+    assert answer in error
 
 
 @pytest.mark.parametrize("flag", ["--levels [1,2,4]", "--levels [1, 2, 4]", "--levels=[1,2,4]", "--levels 1 2 4"])
@@ -320,6 +326,8 @@ ENDINGS = {
     "raise DinogenError('broken')": (1, "error: broken"),
     "1 / 0": (1, "error: unexpected ZeroDivisionError"),
     "raise UsageError('--x 3: no')": (2, "error: --x 3: no"),
+    "open('/nowhere/x')": (1, "error: /nowhere/x: no such file or directory; check the path"),
+    "raise MemoryError": (1, "error: not enough memory; ask for less"),
     "raise KeyboardInterrupt": (130, "interrupted; run the same command again to resume"),
     "raise Stopped('saved', signal.SIGINT)": (130, "saved"),
     "raise Stopped('saved', signal.SIGUSR1)": (143, "saved"),

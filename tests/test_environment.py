@@ -8,6 +8,7 @@ from dinogen.data.folder import RemoteFolder
 from dinogen.data.transfer import default_cache
 from dinogen.errors import UsageError
 from dinogen.train.launcher import make_accelerator, obey_environment
+from launch.pack import main as pack
 
 
 def config(**changes) -> RunConfig:
@@ -79,3 +80,18 @@ def test_the_cache_may_be_below_the_home_folder(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     monkeypatch.setenv("DINOGEN_CACHE", "~/cache")
     assert str(default_cache()) == "/home/me/cache"
+
+
+@pytest.mark.parametrize(
+    ("variables", "answer"),
+    [
+        ({"RANK": "x"}, "RANK=x: give a whole number, 0 at least"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE=0: give a whole number, 1 at least"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK=2: must be below WORLD_SIZE, which is 2"),
+    ],
+)
+def test_a_launchers_number_that_cannot_be_is_one_line(variables, answer, monkeypatch, capsys):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert pack(["--input", "none", "--output", "none"]) == 2
+    assert answer in capsys.readouterr().err

@@ -227,3 +227,12 @@ def test_intervals_are_as_wide_as_the_figure_varies_between_fresh_sets(figure):
     low, high = interval(*pair(0))
     assert low < value(*pair(0)) < high
     assert (high - low) / 2 == pytest.approx(1.96 * deviation, rel=0.4)
+
+
+def test_an_interval_that_cannot_be_given_is_left_out():
+    """Of references that are mostly one image, some resampled sets are that image alone: nothing varies there."""
+    rows = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    reference = torch.stack([rows[0], *[rows[1]] * 5])
+    assert bootstrap.diversity_interval(rows, reference) is None
+    assert bootstrap.frechet_interval(rows, reference, math.nan) is None
+    assert bootstrap.mean_interval(rows[:, 0]) is not None

@@ -267,3 +267,16 @@ def test_a_gif_is_not_many_times_the_size_of_a_film(tmp_path):
 def test_interpolate_names_the_three_kinds_of_output(run, tmp_path, capsys):
     code, line = fails_with(interpolate, capsys, "--model", str(run), "--output", str(tmp_path / "walk.webm"))
     assert code == 2 and ".png, .gif or .mp4" in line
+
+
+@pytest.mark.parametrize("ffmpeg", [None, "exit 1", "exit 0", "echo Unknown encoder libx264 >&2; exit 1"])
+def test_a_missing_or_broken_ffmpeg_is_one_line_and_leaves_nothing(ffmpeg, tmp_path, monkeypatch):
+    path = tmp_path / "ffmpeg"
+    if ffmpeg is not None:
+        path.write_text(f"#!/bin/sh\n{ffmpeg}\n")
+        path.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(path))
+    frames = (torch.zeros(3, 8, 8, dtype=torch.uint8) for _ in range(3))
+    with pytest.raises(DinogenError, match="no film: ffmpeg does not work here .*; give a .gif, or pip install"):
+        save_film(frames, tmp_path / "out" / "walk.mp4")
+    assert list((tmp_path / "out").iterdir()) == []

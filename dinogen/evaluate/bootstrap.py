@@ -4,6 +4,8 @@ A set drawn with replacement holds some images twice. A pair of an image and its
 so the figures that are means over pairs leave such pairs out.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torchmetrics.image.kid import poly_kernel
@@ -15,7 +17,7 @@ FRECHET_ROUNDS = 100  # each takes a singular value decomposition
 CONFIDENCE = 0.95
 NORMAL_QUANTILE = 1.959964  # of CONFIDENCE, two-sided
 
-Interval = list[float]
+Interval = list[float] | None  # None where it cannot be given: most of the images are the same
 
 
 def resampled_rows(count: int, rounds: int, seed: int) -> Tensor:
@@ -32,7 +34,8 @@ def resampled_counts(count: int, seed: int) -> Tensor:
 def middle(values: Tensor) -> Interval:
     """The middle 95% of `values`."""
     tail = (1 - CONFIDENCE) / 2
-    return values.double().quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    ends = values.double().quantile(torch.tensor([tail, 1 - tail], dtype=torch.float64))
+    return ends.tolist() if ends.isfinite().all() else None
 
 
 def mean_interval(values: Tensor, seed: int = 0) -> Interval:
@@ -75,4 +78,6 @@ def frechet_interval(a: Tensor, b: Tensor, distance: float) -> Interval:
     rows_b = resampled_rows(len(b), FRECHET_ROUNDS, seed=1)
     found = torch.tensor([frechet_distance(a[some], b[others]) for some, others in zip(rows_a, rows_b)])
     margin = NORMAL_QUANTILE * found.std().item()
+    if not math.isfinite(distance + margin):
+        return None
     return [max(0.0, distance - margin), distance + margin]
