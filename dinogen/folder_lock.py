@@ -28,7 +28,8 @@ class FolderLock:
     def __init__(self, folder: Path, doing: str, rank: int = 0, world_size: int = 1):
         self.folder, self.doing = Path(folder), doing
         shared = world_size > 1
-        names = [(LOCK_NAME, shared), *([(f"{LOCK_NAME}-{rank}", False)] if shared else [])]
+        # Its own first: whoever is refused there must not have put its name into the shared one.
+        names = [*([(f"{LOCK_NAME}-{rank}", False)] if shared else []), (LOCK_NAME, shared)]
         self._files = [_LockFile(self.folder / name, shared, names_holder=rank == 0) for name, shared in names]
 
     def __enter__(self) -> "FolderLock":
@@ -65,7 +66,7 @@ class FolderLock:
         Raises:
             DinogenError: says which one.
         """
-        if self._files[0].path.exists():
+        if self._files[-1].path.exists():
             self.acquire()
             self.release()
 
