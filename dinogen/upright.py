@@ -93,7 +93,8 @@ def transform_of(profile: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None
         PyCMSError, OSError, ValueError, KeyError: a broken profile, or of other pixels than pictures have.
     """
     source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-    mode = MODE_OF[source.profile.xcolor_space.strip()]
+    # Pillow declares the profile as a file.
+    mode = MODE_OF[source.profile.xcolor_space.strip()]  # pyright: ignore[reportAttributeAccessIssue]
     # Without a cache, which several threads must not share.
     transform = ImageCms.buildTransform(source, SRGB, mode, "RGB", flags=ImageCms.Flags.NOCACHE)
     if mode != "CMYK":

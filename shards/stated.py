@@ -74,7 +74,7 @@ def parse(payload: bytes) -> dict[str, Any]:
 
 def stated_in(values: Mapping[Any, Any], name: str) -> Any:
     """The value of `name` by any of its spellings, in capitals or not; None where nothing is said."""
-    said = {str(key).strip().lower(): value for key, value in reversed(values.items()) if not says_nothing(value)}
+    said = {str(key).strip().lower(): value for key, value in reversed(list(values.items())) if not says_nothing(value)}
     return next((said[spelling] for spelling in SPELLINGS[name] if spelling in said), None)
 
 
