@@ -10,8 +10,10 @@ from helpers.crop_folder import make_crops
 from shards.options import PackOptions
 from shards.pack import pack_folder
 
-# A shell that starts the tests in the background makes them ignore Ctrl-C, and all that they start inherits that.
+# A shell that starts the tests in the background makes them ignore Ctrl-C, and nohup a closed terminal. All that they
+# start inherits that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # Two cores, many small operations: a second thread costs more than it brings, here and in started processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

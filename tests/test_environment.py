@@ -1,5 +1,7 @@
 """Environment variables of accelerate and of dinogen: obeyed as a whole, or refused with one line."""
 
+from collections.abc import Iterator
+
 import pytest
 from accelerate.state import AcceleratorState
 
@@ -9,6 +11,14 @@ from dinogen.data.transfer import default_cache
 from dinogen.errors import UsageError
 from dinogen.train.launcher import make_accelerator, obey_environment
 from launch.pack import main as pack
+
+
+@pytest.fixture
+def anew() -> Iterator[None]:
+    """Accelerate begins from nothing, and what a refusal left of it is gone afterwards."""
+    AcceleratorState._reset_state(True)
+    yield
+    AcceleratorState._reset_state(True)
 
 
 def config(**changes) -> RunConfig:
@@ -42,29 +52,26 @@ def test_what_the_launcher_always_says_is_fine():
     assert obey_environment(config(), said) == config()
 
 
-def test_accumulation_may_be_asked_for_twice_alike(monkeypatch):
+def test_accumulation_may_be_asked_for_twice_alike(monkeypatch, anew):
     monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
     asked = config(batches=BatchesConfig(accumulation=4))
     assert obey_environment(asked) == asked
-    AcceleratorState._reset_state(True)
     assert make_accelerator("no").gradient_accumulation_steps == 1, "gradients would be divided twice"
 
 
-def test_the_launchers_wish_to_compile_compiles_all(monkeypatch):
+def test_the_launchers_wish_to_compile_compiles_all(monkeypatch, anew):
     assert obey_environment(config(), {"ACCELERATE_DYNAMO_BACKEND": "INDUCTOR"}).machine.compile
     with pytest.raises(UsageError, match="ACCELERATE_DYNAMO_MODE=max-autotune: dinogen compiles in its own way"):
         obey_environment(config(), {"ACCELERATE_DYNAMO_BACKEND": "inductor", "ACCELERATE_DYNAMO_MODE": "max-autotune"})
     monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "inductor")
-    AcceleratorState._reset_state(True)
     assert make_accelerator("no").state.dynamo_plugin.backend == "NO", "the generator would be compiled twice"
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("ACCELERATE_USE_CPU", "perhaps"), ("ACCELERATE_DEBUG_MODE", "x"), ("LOCAL_RANK", "x")]
 )
-def test_what_accelerate_cannot_read_is_one_line(name, value, monkeypatch):
+def test_what_accelerate_cannot_read_is_one_line(name, value, monkeypatch, anew):
     monkeypatch.setenv(name, value)
-    AcceleratorState._reset_state(True)
     with pytest.raises(UsageError, match="do not start as the environment asks"):
         make_accelerator("no")
 

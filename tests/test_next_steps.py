@@ -23,10 +23,14 @@ SHORT = {
     "evaluate": ["--count=12"],
     "compare": ["--count=12"],
     "demo": ["--minutes=0.05"],
+    "project": ["--steps=2"],
 }
 FOLLOWED = ["synth", "crop", "pack", "train", "sample", "interpolate", "evaluate"]
 OTHERS = {
     "compare": "--model runs/faces runs/faces --output 'my comparison'",
+    "mix": "--model runs/faces --output 'my mix.png'",
+    "export": "--model runs/faces --format safetensors --output 'my faces'",
+    "project": "--model runs/faces --image 'my photos/000003.jpg' --output 'my projection'",
     "verify": "--data 'my shards'",
     "inspect": "--data 'my shards' --output 'my shards.png'",
     "card": "--data 'my shards'",
@@ -47,7 +51,7 @@ def next_step(line: str) -> str | None:
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            code = main([verb, *flags, *([] if "--help" in flags else SHORT.get(verb, []))])
+            code = main([verb, *flags, *([] if {"--help", "--style"} & {*flags} else SHORT.get(verb, []))])
         except SystemExit as stop:
             code = stop.code
     assert code == 0, f"{line}: {err.getvalue()[-2000:]}"

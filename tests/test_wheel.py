@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -59,7 +60,13 @@ def test_an_editable_install_wins_over_folders_of_the_same_names(source, tmp_pat
     zipfile.ZipFile(next(tmp_path.glob("*.whl"))).extractall(site)
     for name in PACKAGES:
         (here / name).mkdir(parents=True)
-    (here / "sitecustomize.py").write_text(f"import site; site.addsitedir({str(site)!r})")
-    shown = [sys.executable, "-c", "import configs, dinogen, launch.cli, shards.options; print(dinogen.__file__)"]
-    found = subprocess.run(shown, cwd=here, env=os.environ | {"PYTHONPATH": str(here)}, capture_output=True, text=True)
+    # Without the environment's own editable install: of its packages the path alone.
+    code = (
+        f"import site, sys; sys.path.append({sysconfig.get_path('purelib')!r}); site.addsitedir({str(site)!r}); "
+        "import configs, dinogen, launch.cli, shards.options; print(dinogen.__file__)"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    found = subprocess.run(
+        [sys.executable, "-S", "-c", code], cwd=here, env=environment, capture_output=True, text=True
+    )
     assert found.stdout.strip() == str(source / "dinogen" / "__init__.py")
