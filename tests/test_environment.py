@@ -64,7 +64,8 @@ def test_the_launchers_wish_to_compile_compiles_all(monkeypatch, anew):
     with pytest.raises(UsageError, match="ACCELERATE_DYNAMO_MODE=max-autotune: dinogen compiles in its own way"):
         obey_environment(config(), {"ACCELERATE_DYNAMO_BACKEND": "inductor", "ACCELERATE_DYNAMO_MODE": "max-autotune"})
     monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "inductor")
-    assert make_accelerator("no").state.dynamo_plugin.backend == "NO", "the generator would be compiled twice"
+    plugin = make_accelerator("no").state.dynamo_plugin
+    assert plugin is not None and plugin.backend == "NO", "the generator would be compiled twice"
 
 
 @pytest.mark.parametrize(
