@@ -48,7 +48,7 @@ def inputs(number: int) -> Callable:
         deadline=None,
         database=None,
         phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
     )
     return lambda test: seed(SEED)(chosen(test))
 
@@ -123,4 +123,4 @@ def test_there_are_2000_inputs_and_more():
 
 def test_a_fault_is_found(fault: Fault, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("shards.card.write_card", lambda *ignored: 1 / 0)
-    assert fault(["card", "--data", "shards"]).startswith("unexpected ZeroDivisionError")
+    assert (fault(["card", "--data", "shards"]) or "").startswith("unexpected ZeroDivisionError")

@@ -12,7 +12,6 @@ RUN/tensorboard/NAME/    scalars and images, under the run's name
 RUN/.lock                held by the trainer that writes here
 """
 
-import json
 import os
 import platform
 import subprocess
@@ -77,8 +76,24 @@ class RunFolder:
         text = yaml.safe_dump(plain(asdict(config)), sort_keys=False, allow_unicode=True)
         write_bytes(self.config, text.encode())
         write_json(self.teacher, specs.to_dict())
-        launches = json.loads(self.environment.read_text()) if self.environment.exists() else []
+        launches = self.noted(self.environment, list) or []
         write_json(self.environment, [*launches, describe_environment() | devices])
+
+    def noted(self, path: Path, kind: type) -> Any:
+        """What an earlier launch wrote into a file of this folder; None where there is no such file.
+
+        Raises:
+            DinogenError: it holds something else now.
+        """
+        try:
+            found = yaml.safe_load(path.read_bytes())  # which reads JSON too
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError, yaml.YAMLError):
+            found = None
+        if not isinstance(found, kind):
+            raise DinogenError(f"{path}: damaged; put a copy of it back, or delete it: the next launch writes it anew")
+        return found
 
     def clear_leftovers(self) -> None:
         """Delete what killed launches of this run left half-written."""
@@ -91,9 +106,9 @@ class RunFolder:
         Raises:
             DinogenError: names the first key that differs.
         """
-        if not self.config.exists():
+        before = (self.noted(self.config, dict) or {}).get("generator")
+        if not isinstance(before, dict):
             return
-        before = yaml.safe_load(self.config.read_text())["generator"]
         for key, value in asdict(config.generator).items():
             if before.get(key) != value:
                 raise DinogenError(
@@ -107,17 +122,18 @@ class RunFolder:
         Raises:
             DinogenError: says which, and what to do.
         """
-        if not self.config.exists():
+        noted = self.noted(self.config, dict)
+        if noted is None:
             return
-        before, now = yaml.safe_load(self.config.read_text()).get("words"), config.words
+        before, now = noted.get("words"), config.words
         if bool(before) != (now is not None):
             remedy = f"another --output with --init_from {self.root}" if now else "the old words again"
             raise DinogenError(f"{self.root} was started {'without' if now else 'with'} words; give {remedy}")
-        before = {"source": "captions"} | (before or {})  # before there was a choice
+        before = {"source": "captions"} | (before if isinstance(before, dict) else {})  # before there was a choice
         for key in ("source", "attention"):
-            if now is not None and before[key] != getattr(now, key):
+            if now is not None and before.get(key) != getattr(now, key):
                 raise DinogenError(
-                    f"{self.root} was started with words.{key} {str(before[key]).lower()}; give the old value, or "
+                    f"{self.root} was started with words.{key} {str(before.get(key)).lower()}; give the old value, or "
                     "another --output to start anew"
                 )
 
