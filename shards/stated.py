@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from dinogen.data.schema import finite
+from dinogen.data.schema import read_stated
 from shards.decode import Rejected
 from shards.remote import public_address
 
@@ -62,7 +62,7 @@ def parse(payload: bytes) -> dict[str, Any]:
             "bad-sidecar", f"the .json beside it has {len(payload):,} bytes; at most {MOST_BYTES:,} are read"
         )
     try:
-        values = json.loads(payload, parse_constant=lambda constant: None, parse_float=finite)
+        values = read_stated(payload)
         # Half characters, which JSON can spell and no file can hold.
         values = json.loads(json.dumps(values, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError) as error:

@@ -85,7 +85,7 @@ class SampleRecord:
             DinogenError: not a JSON object, no source, or captions or a split that are not texts.
         """
         try:
-            values = json.loads(payload, parse_constant=lambda constant: None, parse_float=finite)
+            values = read_stated(payload)
         except (ValueError, RecursionError) as error:
             raise DinogenError(f"is not JSON ({error})") from error
         if not isinstance(values, dict):
@@ -116,7 +116,16 @@ class SampleRecord:
         return self.captions[int.from_bytes(digest, "little") % len(self.captions)]
 
 
-def finite(text: str) -> float | None:
+def read_stated(payload: bytes) -> Any:
+    """JSON of other tools, which write NaN and infinities where they know nothing: these count as null.
+
+    Raises:
+        ValueError, RecursionError: it is not JSON, or too deep.
+    """
+    return json.loads(payload, parse_constant=lambda constant: None, parse_float=_finite)
+
+
+def _finite(text: str) -> float | None:
     """A number of JSON; None for 1e999, which only looks like one."""
     number = float(text)
     return number if math.isfinite(number) else None
