@@ -67,7 +67,7 @@ class _Matched:
         self.rows = self.to_crops = self.without_crop = 0
         self.stray = ""  # the first name of no photo
         self.found: dict[Photo, dict[str, None]] = {}
-        self.named: dict[Photo, tuple[str, Parts]] = {}  # by which name a photo was found first, and where that stood
+        self.named: dict[Parts, tuple[str, Parts]] = {}  # by which name a path was found first, and where that stood
 
     def add(self, where: str, shown: str, name: str, texts: Iterator[str]) -> None:
         """Take a row.
@@ -88,9 +88,12 @@ class _Matched:
             among = " and ".join("/".join(parts) for parts, _ in entries[:2])
             raise UsageError(f"{where}: '{shown}' may be {among}; write the path as in report.csv")
         captions = list(texts)
-        for photo in photos:
-            mine = without_suffix(parts_of(name))
-            place, other = self.named.setdefault(photo, (where, mine))
+        mine = without_suffix(parts_of(name))
+        for parts, photo in entries:
+            if photo is None:
+                continue
+            # By its path: copies of a photo have paths of their own, and each may have a row.
+            place, other = self.named.setdefault(without_suffix(parts), (where, mine))
             if not agree(mine, other):
                 raise UsageError(
                     f"{where}: '{shown}' and '{'/'.join(other)}' ({place}) both mean the photo {photo.source}; take "
@@ -137,7 +140,7 @@ def _read_sidecars(folder: Path, names: PhotoNames) -> Captions:
     if not paths:
         raise UsageError(f"{folder}: no .txt files here; captions of photo.jpg are read from photo.txt")
     matched = _Matched(folder, names, ".txt file")
-    taken: dict[Photo, tuple[str, ...]] = {}
+    taken: dict[Parts, tuple[str, ...]] = {}
     for path in paths:
         # By the whole path first: the folder may be one of several that hold photos of equal names.
         below = str(path.relative_to(folder).with_suffix(""))
@@ -147,8 +150,8 @@ def _read_sidecars(folder: Path, names: PhotoNames) -> Captions:
             continue
         # Not by `splitlines`, which ends a line at characters that may stand within one.
         texts = tuple(dict.fromkeys(filter(None, map(_tidied, read_text(path).split("\n")))))
-        for _, photo in names.find(name):
-            if texts and photo is not None and taken.setdefault(photo, texts) != texts:
+        for parts, photo in names.find(name):
+            if texts and photo is not None and taken.setdefault(without_suffix(parts), texts) != texts:
                 raise UsageError(
                     f"{path}: a second file with other captions for '{path.stem}'; take a table with file,caption"
                 )

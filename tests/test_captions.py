@@ -232,6 +232,17 @@ def test_a_row_that_may_mean_several_photos_is_refused(tmp_path: Path, rows: lis
         read_captions(tmp_path / "c.csv", named(*PATHS))
 
 
+def test_copies_of_a_photo_may_have_a_row_or_a_text_each(tmp_path: Path):
+    photo = Photo("a.jpg", "0")
+    names = PhotoNames([("june/a.jpg", photo), ("june/copy.jpg", photo), ("july/a.jpg", photo)])
+    (tmp_path / "c.csv").write_text("file,caption\njune/a.jpg,x\ncopy.jpg,y\njuly/a.jpg,x\n")
+    assert read_captions(tmp_path / "c.csv", names) == {photo: ("x", "y")}
+    (tmp_path / "june").mkdir()
+    for name, text in (("a", "x"), ("copy", "y")):
+        (tmp_path / "june" / f"{name}.txt").write_text(text)
+    assert read_captions(tmp_path, names) == {photo: ("x", "y")}
+
+
 def test_a_path_of_another_folder_is_of_no_photo(tmp_path: Path):
     (tmp_path / "c.csv").write_text("file,caption\njune/carl/IMG_1.jpg,x\nanna/IMG_1.jpg,y\n")
     assert list(read_captions(tmp_path / "c.csv", named(*PATHS)).values()) == [("y",)]
