@@ -396,6 +396,11 @@ class RunConfig:
         for block in (self.warmup, self.frechet, self.heads, self.slices, self.words):
             if block is not None:
                 block.check()
+        if self.slices is not None and self.batches.real < 2 * self.batches.generated:
+            raise UsageError(
+                f"slices compares two sets of real images: batches.real {self.batches.real} must be at least twice "
+                f"batches.generated {self.batches.generated}"
+            )
         if self.words is not None and self.objective.name != "sinkhorn":
             raise UsageError(f"objective.name {self.objective.name} knows no words; take sinkhorn, or drop words")
         start, end = self.schedule.start_resolution, self.generator.img_resolution

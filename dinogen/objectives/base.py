@@ -38,7 +38,8 @@ class Seen:
         real: pyramid of M real images, likewise. All ranks' together are in an order that does not depend on their
             number.
         images: the generated images, `[N, 3, R, R]` in [-1, 1], with gradient.
-        real_images: N of the real ones, `[N, 3, R, R]`; None unless some term `wants_images`.
+        real_images: of the real ones as many as terms ask for, evenly spread: `[k · N, 3, R, R]`, of which each k-th
+            stands for one generated image where terms compare as many; None where no term asks.
         cur_nimg: the clock, in real images.
         words: captions of both, embedded; None in a run without text.
     """
@@ -49,6 +50,12 @@ class Seen:
     real_images: Tensor | None
     cur_nimg: int
     words: Captions | None = None
+
+    @property
+    def as_many_real_images(self) -> Tensor:
+        """As many real images as generated ones, for terms that asked for one each."""
+        assert self.real_images is not None
+        return self.real_images[:: len(self.real_images) // len(self.images)]
 
     @property
     def resolution(self) -> int:
@@ -98,9 +105,9 @@ class Term(Kept):
         """Factor of its loss."""
         return 1.0
 
-    def wants_images(self, resolution: int) -> bool:
-        """Whether it looks at real images at a stage, not only at their pyramids."""
-        return False
+    def real_images_each(self, resolution: int) -> int:
+        """How many real images it looks at for each generated one, not only at their pyramids."""
+        return 0
 
     def __call__(self, seen: Seen) -> ObjectiveResult:
         """Compare generated images with real ones."""
@@ -144,9 +151,9 @@ class Loss:
         """Those terms' names, for people."""
         return " + ".join(term.name for term in self.on(cur_nimg, resolution))
 
-    def wants_images(self, cur_nimg: int, resolution: int) -> bool:
-        """Whether some term looks at real images now."""
-        return any(term.wants_images(resolution) for term in self.on(cur_nimg, resolution))
+    def real_images_each(self, cur_nimg: int, resolution: int) -> int:
+        """How many real images terms look at now for each generated one, at most."""
+        return max((term.real_images_each(resolution) for term in self.on(cur_nimg, resolution)), default=0)
 
     def compares_pyramids(self, cur_nimg: int, resolution: int) -> bool:
         """Whether some term looks at what the teacher sees now."""

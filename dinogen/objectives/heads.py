@@ -66,12 +66,11 @@ class HeadsTerm(Term):
         rise = min(1.0, since / self.config.rampup_kimg) if self.config.rampup_kimg else 1.0
         return self.config.weight * max(0.0, rise)
 
-    def wants_images(self, resolution: int) -> bool:
-        return resolution >= self.config.from_resolution
+    def real_images_each(self, resolution: int) -> int:
+        return int(resolution >= self.config.from_resolution)
 
     def __call__(self, seen: Seen) -> ObjectiveResult:
-        assert seen.real_images is not None  # `wants_images` asked for them
-        return self.judge(seen.images, seen.real_images)
+        return self.judge(seen.images, seen.as_many_real_images)
 
     def judge(self, images: Tensor, real_images: Tensor) -> ObjectiveResult:
         """Let the heads learn from a batch, then let them judge it.

@@ -31,14 +31,13 @@ class OctaveRegression(Term):
     def __init__(self, ends: float):
         self.ends = ends
 
-    def wants_images(self, resolution: int) -> bool:
-        return True
+    def real_images_each(self, resolution: int) -> int:
+        return 1
 
     def __call__(self, seen: Seen) -> ObjectiveResult:
         """Statistics: `octaves/SIDE`, squared error over variance; 1 is no better than the mean image."""
-        assert seen.real_images is not None  # `wants_images` asked for them
         losses: dict[str, Tensor] = {}
-        ours, theirs = (self.parts(images) for images in (seen.images, seen.real_images))
+        ours, theirs = (self.parts(images) for images in (seen.images, seen.as_many_real_images))
         for side, part in ours.items():
             error = (part - theirs[side]).square().mean()
             losses[f"octaves/{side}"] = error / variance_over_ranks(theirs[side]).clamp(min=SMALLEST_VARIANCE)

@@ -86,7 +86,7 @@ class Comparer:
             self.laps.lap("teacher")
             checks.look("the generated images' features", generated.values())
         real_images = None
-        if self.loss.wants_images(cur_nimg, stage.resolution):
+        if self.loss.real_images_each(cur_nimg, stage.resolution):
             assert batch.images is not None, "the loader decodes them for such a loss"
             real_images = to_float(batch.images.to(self.accelerator.device, non_blocking=True))
         self.laps.lap("rest")

@@ -230,11 +230,12 @@ class Trainer:
     @property
     def batches_wanted(self) -> tuple[int, int | None, int, int]:
         """What to ask the loader for: real images a step, the resolution of those that terms look at, if any do, that
-        of the pyramids, and how many images they look at: one for each generated one."""
+        of the pyramids, and how many images they look at."""
         resolution = self.stage.resolution
-        images = resolution if self.comparer.loss.wants_images(self.cur_nimg, resolution) else None
+        each = self.comparer.loss.real_images_each(self.cur_nimg, resolution)
         generated, real = self.batch_sizes_now
-        return real, images, self.comparer.stage_of_pyramids(self.cur_nimg, resolution), generated
+        images = resolution if each else None
+        return real, images, self.comparer.stage_of_pyramids(self.cur_nimg, resolution), each * generated
 
     def make_codes(self) -> None:
         """Find what codes are made of, if the warm-up is not over and no checkpoint had it."""
