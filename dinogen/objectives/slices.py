@@ -8,10 +8,9 @@ iterative distribution transfer (Pitié, Kokaram and Dahyot 2007).
 A block comes with what lies under it, the coarser part of the image there. So hair's detail goes where hair is: without
 it each place gets the right share of hair's and of skin's detail, in any images.
 
-Sorted samples of one distribution do not agree: the n-th of one set lies where the n-th of another lies on average, which
-is nearer to the middle. Images that follow such targets end with too little detail (two thirds of its energy, for sets
-of 32 at 256 pixels). So there are two sets of real images: how far each falls short of the other says how far the targets
-have to be stretched.
+Two sorted sets of one distribution do not agree: what stands third in one lies, on average, nearer to the middle than
+the other's third. Images that follow such targets end with too little detail: two thirds of its energy, for sets of 32
+at 256 pixels. So each step has two sets of real images, and targets are stretched by what one set lacks of the other.
 """
 
 from collections.abc import Iterator
