@@ -446,7 +446,7 @@ RENAMED = {
     **dict.fromkeys((f"teacher.{key}" for key in ("input_size", "layers", "levels", "fine_layers")), FROM_SHARDS),
     **dict.fromkeys((f"objective.{key}" for key in ("self_term", "real_bank", "generated_bank")), REFUTED),
     **dict.fromkeys(("objective.iterations", "objective.frechet_memory_kimg"), CONSTANT),
-    "objective.warmup_kimg": "warmup.stage_kimg",
+    "objective.warmup_kimg": "gone: give warmup.stage_kimg",
     "objective.frechet_weight": "frechet.weight",
     "objective.frechet_from_kimg": "frechet.from_kimg",
     **dict.fromkeys((f"adversary.{key}" for key in ("channels", "learning_rate", "r1_gamma")), CONSTANT),

@@ -18,6 +18,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # pyright:
 
 from dinogen.errors import UsageError, first_line
 from dinogen.plain_text import read_text
+from launch.renamed import Renamed, is_gone
 from launch.wording import PlainHelp, as_flag, explain, kind_of, takes_list, takes_pairs
 
 PRESETS = Path(__file__).parent.parent / "configs"
@@ -31,6 +32,7 @@ class ConfigFile(ActionConfigFile):
     def __call__(self, parser: "CommandParser", cfg: Namespace, values: str, option_string: str | None = None) -> None:
         text, keys = read_keys(find_config(values), values)
         parser.check_keys(keys, f"{values}: ")
+        text = parser.renamed.in_file(text, keys, values)
         # As text: the parser itself would open the file as UTF-8 without a byte-order mark.
         super().__call__(parser, cfg, text, option_string)
 
@@ -42,8 +44,8 @@ class CommandParser(ArgumentParser):
         verb: the command's name; None makes a plain parser, as jsonargparse needs for a block that may be absent.
         description: the first lines of its help.
         epilog: the last lines of its help; a line that begins with "Example:" is never broken.
-        renamed: old names of keys or of groups of keys, each with the new name, which answers whoever uses the old one.
-            An empty name, or one that begins with "gone", says that the key is gone: "gone: always 3 now".
+        renamed: old names of keys or of groups of keys, each with the new one, see `Renamed`. Old names are taken, and
+            the new ones said; what is gone is refused.
     """
 
     def __init__(
@@ -51,10 +53,10 @@ class CommandParser(ArgumentParser):
         verb: str | None = None,
         description: str | None = None,
         epilog: str | None = None,
-        renamed: Mapping[str, str | None] | None = None,
+        renamed: Mapping[str, str] | None = None,
         **options: Any,
     ):
-        self.renamed = dict(renamed or {})
+        self.renamed = Renamed(renamed or {})
         self.needed: list[str] = []  # keys; jsonargparse hides them from the actions while it parses
         if verb is None:
             super().__init__(**options)
@@ -79,7 +81,7 @@ class CommandParser(ArgumentParser):
         """Parse flags and the files that they name; a hyphen in a flag's name is an underscore.
 
         Raises:
-            UsageError: a flag or a key of a file has an old name, or is unknown.
+            UsageError: a flag or a key of a file is gone, or unknown.
             ArgumentError: anything else that cannot be parsed.
         """
         self.needed = [action.dest for action in self._actions if action.required]
@@ -90,8 +92,11 @@ class CommandParser(ArgumentParser):
         for index, arg in enumerate(args):
             if match := re.match(r"--([\w.-]+\+?)(?==|$)", arg):
                 name = spelling.get(match[0].replace("-", "_"), match[0])
+                if name not in spelling.values():
+                    keys.append(match[1])
+                    new = self.renamed.new_name(match[1]) or match[1]
+                    name = spelling.get("__" + new.replace("-", "_"), f"--{new}")
                 args[index] = name + arg[match.end() :]
-                keys += [] if name in spelling.values() else [match[1]]
         self.check_keys(keys)
         if args and not args[0].startswith("-") and all(action.option_strings for action in self._actions):
             raise UsageError(explain(f"unrecognized arguments: {args[0]}", self.flags()))
@@ -134,37 +139,27 @@ class CommandParser(ArgumentParser):
                 yield f"{name}={joined}" if inner is not None else f"{name}=[{', '.join(values)}]"
 
     def check_keys(self, keys: Sequence[str], file: str = "") -> None:
-        """Refuse old and unknown keys of the command line or of a file.
+        """Refuse keys of the command line or of a file that are gone or unknown, and say new names of renamed ones.
 
         Raises:
-            UsageError: says the new names of all old keys, or the nearest name to the first unknown one.
+            UsageError: says what became of all that are gone, or the nearest name to the first unknown one.
         """
         dashes = "" if file else "--"
-        changes = [f"{dashes}{key} {news}" for key in keys if (news := self._news_of(key, dashes))]
-        if changes:
-            raise UsageError(file + "\n  ".join(["these keys changed:", *changes] if len(changes) > 1 else changes))
+        new_names = {key: new for key in keys if (new := self.renamed.new_name(key)) is not None}
+        gone = [f"{dashes}{key} is {new or 'gone: leave it out'}" for key, new in new_names.items() if is_gone(new)]
+        if gone:
+            raise UsageError(file + "\n  ".join(["these keys are gone:", *gone] if len(gone) > 1 else gone))
         flags = self.flags()
         groups = {name.rpartition(".")[0] for name in flags}
         for key in keys:
-            name = key.replace("-", "_")
+            name = new_names.get(key, key).replace("-", "_")
             inside_value = any(name.startswith(f"{flag}.") for flag, action in flags.items() if takes_pairs(action))
             if name not in flags and name not in groups and not inside_value:
-                raise UsageError(f"{file}unknown key '{key}'{self._nearest(key)}")
-
-    def _news_of(self, key: str, dashes: str) -> str | None:
-        """What became of a key, by its own old name or by that of a group around it; None if nothing did."""
-        parts = key.replace("-", "_").split(".")
-        for length in range(len(parts), 0, -1):
-            old = ".".join(parts[:length])
-            if old in self.renamed:
-                new = self.renamed[old]
-                if not new:
-                    return "is gone: leave it out"
-                if new.startswith("gone"):
-                    return f"is {new}"
-                name = ".".join([new, *parts[length:]])
-                return f"is now {dashes}{as_flag(name) if dashes else name}"
-        return None
+                raise UsageError(f"{file}unknown key '{key}'{self._nearest(new_names.get(key, key))}")
+        if os.environ.get("RANK", "0") == "0":
+            for key, new in new_names.items():
+                name = as_flag(new) if dashes else new
+                print(f"{self.prog}: {file}{dashes}{key} is now {dashes}{name}; it is taken as that", file=sys.stderr)
 
     def _nearest(self, key: str) -> str:
         wanted = key.replace("-", "_")

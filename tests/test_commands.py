@@ -190,8 +190,6 @@ def test_hyphen_and_underscore_are_one(tmp_path, capsys):
         ("crop", "give --input and --output"),
         ("sample --model", "--model needs a value"),
         ("sample runs/faces", "'runs/faces' belongs to no flag; every value follows one, such as --model runs/faces"),
-        ("evaluate --model a --reference b", "--reference is now --data"),
-        ("compare --model a --reference b", "--reference is now --data"),
         ("sample --model m --count 0", "--count 0: give a whole number above 0"),
         ("sample --model m --seed 4294967296", "--seed 4294967296: give a whole number from 0 to 4294967295"),
         ("synth --output o --seed -1", "--seed -1: give a whole number from 0 to 4294967295"),
@@ -449,25 +447,48 @@ def renaming_parser():
 @pytest.mark.parametrize(
     ("flags", "answer"),
     [
-        (["--crops", "a"], "--crops is now --input"),
-        (["--crops=a"], "--crops is now --input"),
-        (["--old.weight=3"], "--old.weight is now --new.weight"),
-        (["--old.size=3"], "--old.size is now --new.side"),
+        (["--old.weight=3"], "unknown key 'old.weight'; see --help for the known ones"),
         (["--old.betas", "1"], "--old.betas is gone: always the same"),
         (["--x"], "--x is gone: leave it out"),
     ],
 )
-def test_an_old_flag_is_answered_with_the_new_one(renaming_parser, flags, answer, capsys):
+def test_an_old_flag_that_means_nothing_now_is_refused(renaming_parser, flags, answer, capsys):
     assert run_command(renaming_parser, lambda args: None, flags) == 2
     assert capsys.readouterr().err == f"dinogen pack: error: {answer}\n"
 
 
-def test_all_old_keys_of_a_file_are_answered_together(renaming_parser, tmp_path, capsys):
+@pytest.mark.parametrize("flags", [["--crops", "a", "--old.size=3"], ["--crops=a", "--old.size", "3"]])
+def test_an_old_flag_is_taken_as_the_new_one(renaming_parser, flags, capsys):
+    args = renaming_parser.parse_args(flags)
+    assert (args.input, args.new.side) == ("a", 3)
+    assert capsys.readouterr().err == (
+        "dinogen pack: --crops is now --input; it is taken as that\n"
+        "dinogen pack: --old.size is now --new.side; it is taken as that\n"
+    )
+
+
+@pytest.mark.parametrize("text", ["crops: a\nold: {size: 3}", "crops: a\nold.size: 3"])
+def test_old_keys_of_a_file_are_taken_as_the_new_ones(renaming_parser, tmp_path, text, capsys):
     file = tmp_path / "old.yaml"
-    file.write_text("input: a\ncrops: b\nold: {size: 3, at: {16: 2}}\nnew: {side: 2}\n")
+    file.write_text(text)
+    args = renaming_parser.parse_args(["--config", str(file)])
+    assert (args.input, args.new.side) == ("a", 3)
+    assert f"dinogen pack: {file}: old.size is now new.side; it is taken as that\n" in capsys.readouterr().err
+
+
+def test_a_file_with_the_old_and_the_new_name_of_a_key_is_refused(renaming_parser, tmp_path, capsys):
+    file = tmp_path / "old.yaml"
+    file.write_text("input: a\nold: {size: 3}\nnew: {side: 2}\n")
     assert run_command(renaming_parser, lambda args: None, ["--config", str(file)]) == 2
-    changes = ["these keys changed:", "crops is now input", "old.size is now new.side", "old.at is now new.at"]
-    assert capsys.readouterr().err == f"dinogen pack: error: {file}: " + "\n  ".join(changes) + "\n"
+    assert f"error: {file}: old.size is now new.side, and both are there; take old.size out" in capsys.readouterr().err
+
+
+def test_all_keys_of_a_file_that_are_gone_are_answered_together(renaming_parser, tmp_path, capsys):
+    file = tmp_path / "old.yaml"
+    file.write_text("input: a\nold: {betas: 1}\nx: 2\n")
+    assert run_command(renaming_parser, lambda args: None, ["--config", str(file)]) == 2
+    gone = ["these keys are gone:", "old.betas is gone: always the same", "x is gone: leave it out"]
+    assert capsys.readouterr().err == f"dinogen pack: error: {file}: " + "\n  ".join(gone) + "\n"
 
 
 def test_new_keys_pass(renaming_parser, tmp_path):

@@ -239,8 +239,12 @@ def test_two_ranks_train_and_end_with_equal_weights(shards32, tmp_path):
         (["--batches.generated=1"], 2, "batches.generated 1 is too few for a step; take 2"),
         (["--heads.weight=-1"], 2, "heads.weight -1.0 must be above zero"),
         (["--objective.self_term=independent"], 2, "--objective.self_term is gone: it did not help in trials"),
-        (["--train.batch_size=8"], 2, "--train.batch_size is now --batches.generated"),
-        (["--adversary.weight=1"], 2, "--adversary.weight is now --heads.weight"),
+        (["--adversary.weight=-1"], 2, "heads.weight -1.0 must be above zero"),
+        (
+            ["--slices.weight=1", "--batches.generated=8", "--batches.real=12"],
+            2,
+            "batches.real 12 must be at least twice",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_line_that_names_the_key(shards32, tmp_path, capsys, more, code, named):
