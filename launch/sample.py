@@ -1,7 +1,7 @@
 """`dinogen sample`: draw faces with a trained generator."""
 
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,8 +48,10 @@ def build_parser() -> CommandParser:
         type=Path,
         default=Path("samples"),
         help=f"folder for the faces and grid.png of the first {GRID_IMAGES}. With several prompts it has a row for "
-        f"each of the first {TABLE_ROWS}, with the same {TABLE_COLUMNS} faces at most in other words",
+        f"each of the first {TABLE_ROWS}, with the same {TABLE_COLUMNS} faces at most in other words. A folder that "
+        "has samples of another seed, model, truncation or prompt is refused",
     )
+    add("--replace", action="store_true", help="delete such samples from the folder")
     add_prompts(parser, "Several texts are several prompts")
     add("--prompts", type=Path, default=None, metavar="FILE", help="text file in UTF-8 with a prompt a line")
     add(
@@ -102,9 +104,10 @@ def work(args: Namespace) -> None:
     about = f"model {generator.network.fingerprint}, seed {args.seed}, truncation_psi {args.truncation_psi:g}"
     series = list(series_of(prompts, about, args.guidance))
     count = args.count or (COUNT_OF_EACH if len(series) > 1 else COUNT)
-    warn_of_others(output, {f"{each.prefix}{name}" for each in series for name in names_of(args.seed, count)}, series)
+    others = others_in(output, {each.about for each in series}, args.replace)
     shown, most = [], GRID_IMAGES if len(series) == 1 else TABLE_COLUMNS
     with FolderLock(output, "is drawing"), progress_bar(count * len(series), "drawing") as bar:
+        delete(others)
         for each in series:
             words = generator.words_of(each.prompt, args.guidance)
             names = names_of(args.seed, count)
@@ -137,10 +140,12 @@ def draw_styles(args: Namespace, prompted: bool) -> None:
         raise UsageError("--style draws the faces of its files alone; leave --count and prompts out")
     generator = Generator.from_pretrained(args.model, args.device)
     w = torch.stack([read_style(Path(path), generator.network) for path in args.style])
+    abouts = [f"model {generator.network.fingerprint}, style {path}" for path in args.style]
+    others = others_in(args.output, set(abouts), args.replace)
     images = generator.draw(w, output="pt")
     with FolderLock(args.output, "is drawing"):
-        for number, (image, path) in enumerate(zip(images, args.style)):
-            about = f"model {generator.network.fingerprint}, style {path}"
+        delete(others)
+        for number, (image, about) in enumerate(zip(images, abouts)):
             save_png(to_pil(image), args.output / f"style{number:04d}.png", about)
         save_png(overview([images], [None]), args.output / "grid.png")
     walk = None
@@ -203,19 +208,34 @@ def overview(shown: "list[Tensor]", prompts: list[str | None]) -> "Image":
     return titled(rows, [f"{number}: {titles[number]}" for number in range(len(shown))])
 
 
-def warn_of_others(folder: Path, names: Collection[str], series: list[Series]) -> None:
-    """Say which samples in a folder will stay there beside the new ones, though they are others' samples."""
+def others_in(folder: Path, ours: set[str], replace: bool) -> list[Path]:
+    """Samples in a folder that are others than those to be drawn, so that a folder is of one model and seed.
+
+    Args:
+        folder: may be missing.
+        ours: what the files to be drawn keep.
+        replace: whether there may be others.
+
+    Raises:
+        UsageError: there are others.
+    """
+    from dinogen.errors import UsageError
     from dinogen.images import said_of
 
-    ours = {each.about for each in series}
-    found = [path for pattern in ("prompt*-seed*.png", "seed*.png") for path in sorted(folder.glob(pattern))]
-    others = [path for path in found if path.name not in names and said_of(path) not in ours]
-    if others:
-        print(
-            f"{folder} keeps {len(others)} samples of another seed, model, truncation or prompt, such as "
-            f"{others[0].name}; delete them or choose another --output to keep these apart.",
-            file=sys.stderr,
+    patterns = ("prompt*-seed*.png", "seed*.png", "style*.png")
+    said = {path: said_of(path) for pattern in patterns for path in sorted(folder.glob(pattern))}
+    others = [path for path, about in said.items() if about is not None and about not in ours]
+    if others and not replace:
+        raise UsageError(
+            f"{folder} has {counted(len(others), 'sample')} of another seed, model, truncation or prompt, such as "
+            f"{others[0].name}; choose another --output, or delete them with --replace"
         )
+    return others
+
+
+def delete(paths: list[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
 
 
 def main(argv: list[str] | None = None) -> int:

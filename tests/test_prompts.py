@@ -224,8 +224,9 @@ def test_one_prompt_is_kept_in_each_file_and_stands_above_the_grid(model, tmp_pa
     )
     page = np.array(Image.open(out / "grid.png"))
     assert page.shape == (24 + 128, 480, 3) and page[:24].min() < 60, "words above the faces"
-    err = run_verb(capsys, "sample", model, "--output", str(out), "--count", "2", "--prompt", "another", "--seed", "4")
-    assert "keeps 1 samples of another seed, model, truncation or prompt, such as seed0004-000002.png" in err
+    other = ("--output", str(out), "--count", "2", "--prompt", "another", "--seed", "4")
+    err = run_verb(capsys, "sample", model, *other, code=2)
+    assert "has 3 samples of another seed, model, truncation or prompt, such as seed0004-000000.png" in err
 
 
 def test_several_prompts_share_their_noise_and_stand_in_rows(model, tmp_path, capsys):

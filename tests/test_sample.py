@@ -209,17 +209,23 @@ def test_sample_writes_a_png_each_and_a_grid(run, tmp_path, capsys):
     assert said.out.startswith(f"Wrote {tmp_path / 'out'}: 5 faces and grid.png.") and "another seed" not in said.err
 
 
-def test_samples_of_another_seed_or_model_in_the_folder_are_noticed(run, tmp_path, capsys):
-    def draw(*flags: str) -> str:
-        assert sample.main(["--model", str(run), "--output", str(tmp_path / "out"), "--count", "3", *flags]) == 0
+def test_samples_of_another_seed_or_model_in_the_folder_are_refused_or_replaced(run, tmp_path, capsys):
+    out = tmp_path / "out"
+
+    def draw(*flags: str, code: int = 0) -> str:
+        assert sample.main(["--model", str(run), "--output", str(out), "--count", "3", *flags]) == code
         return capsys.readouterr().err
 
     assert "another" not in draw("--count", "5") + draw()
-    assert "keeps 5 samples of another seed, model, truncation or prompt, such as seed0000-000000.png" in draw(
-        "--seed", "7"
-    )
+    found = "has 5 samples of another seed, model, truncation or prompt, such as seed0000-000000.png; choose another"
+    assert found in draw("--seed", "7", code=2)
     older = str(run / "snapshots" / "kimg999999.936")
-    assert "keeps 5 samples" in draw("--model", older), "3 of seed 7, and 2 of this seed that 3 do not replace"
+    assert "has 5 samples" in draw("--model", older, code=2)
+    (out / "seed-of-mine.png").write_bytes((out / "grid.png").read_bytes())
+    assert sorted(path.name for path in out.glob("seed0*")) == [f"seed0000-{i:06d}.png" for i in range(5)]
+    draw("--seed", "7", "--replace")
+    names = [f"seed0007-{i:06d}.png" for i in range(3)]
+    assert sorted(path.name for path in out.iterdir()) == ["grid.png", "seed-of-mine.png", *names]
 
 
 def test_columns_of_a_grid_leave_few_places_empty():
