@@ -28,3 +28,16 @@ def sibling(folder: str | Path, old: str, new: str) -> Path:
 def counted(number: int, name: str) -> str:
     """`1 shard`, `2 shards`."""
     return f"{number:,} {name}{'' if number == 1 else 's'}"
+
+
+def no_folder(given: str | Path, takes: str) -> str:
+    """What to say of a path that ought to be a folder: a file of the folder that is meant, or nothing.
+
+    Args:
+        given: the path.
+        takes: what the flag takes.
+    """
+    path = Path(given)
+    if path.parent.is_dir() and (path.is_file() or path.suffix in (".tar", ".json", ".safetensors")):
+        return f"{given}: not a folder; give the folder that it lies in, {path.parent}"
+    return f"{given}: no such folder; {takes}"

@@ -8,6 +8,7 @@ import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.utils import logging as hub_logging
 
+from dinogen.advice import no_folder
 from dinogen.errors import DinogenError, UsageError, first_line
 from dinogen.networks import Generator
 from dinogen.snapshot import open_snapshot
@@ -73,7 +74,7 @@ def locate(model: str | Path, *names: str) -> list[Path]:
                 raise DinogenError(f"{snapshot}: {name} is missing; copy the whole snapshot again")
         return [snapshot / name for name in names]
     if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", model) or folder.parent.is_dir():
-        raise UsageError(f"{model}: no such folder; --model takes a run, a snapshot or a hub id such as owner/name")
+        raise UsageError(no_folder(model, "--model takes a run, a snapshot or a hub id such as owner/name"))
     return [_download(model, name) for name in names]
 
 

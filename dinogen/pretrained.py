@@ -8,6 +8,7 @@ from huggingface_hub.utils import logging as hub_logging
 from transformers import PretrainedConfig
 from transformers.utils import logging as transformers_logging
 
+from dinogen.advice import no_folder
 from dinogen.errors import DinogenError, first_line
 
 
@@ -37,6 +38,8 @@ def load_pretrained(kind: str, name: str, families: Mapping[str, type[Model]], r
     """
     folder = Path(name).expanduser()
     is_folder = name.startswith((".", "/", "~")) or folder.is_dir()
+    if folder.is_file():
+        raise DinogenError(no_folder(name, remedy))
     if is_folder and not (folder / "config.json").is_file():
         raise DinogenError(f"{name}: no {kind} here (no config.json); {remedy}")
     source = str(folder) if is_folder else name

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from dinogen.advice import command_line
+from dinogen.advice import command_line, no_folder
 from dinogen.data.mistaken import steps_before
 from dinogen.data.schema import CROP_SIZES, IMAGE_SUFFIXES, KEY_PATTERN, RECORD_SUFFIX, SampleRecord
 from dinogen.errors import DinogenError, UsageError, first_line
@@ -74,7 +74,7 @@ def plan_shards(crops: Path, shard_size: int, mirror: bool = False) -> list[Shar
 def find_crops(crops: Path) -> list[Path]:
     """The pictures of a crop folder, sorted by key."""
     if not crops.is_dir():
-        raise UsageError(f"{crops}: no such folder; --input takes what dinogen crop has written")
+        raise UsageError(no_folder(crops, "--input takes what dinogen crop has written"))
     if steps := steps_before(crops, "crops"):
         raise UsageError(f"{crops}: {steps}")
     suffixes = {f".{suffix}" for suffix in IMAGE_SUFFIXES}

@@ -14,7 +14,7 @@ from dinogen.errors import DinogenError, UsageError
 from dinogen.files import make_output_folder
 
 PROTOCOLS = {"s3", "gs", "gcs", "hf", "http", "https"}
-ADDRESS = re.compile(r"(?P<protocol>[a-z0-9+]{2,}):/*(?P<rest>.*)")
+ADDRESS = re.compile(r"(?P<protocol>[a-z0-9+]{2,}):/*(?P<rest>.*)")  # a Path has made s3:/bucket of s3://bucket
 CACHE_GB = 100.0
 
 
@@ -114,15 +114,23 @@ def cache_limit() -> float:
     return gigabytes * 1e9
 
 
+def is_address(data: Path | str) -> bool:
+    """Whether something is an address and not a folder here, whose name may have a colon."""
+    return ADDRESS.fullmatch(str(data)) is not None and not Path(data).is_dir()
+
+
 def open_folder(data: Path | str) -> LocalFolder | RemoteFolder:
     """The folder or address of a data set.
 
     Raises:
         UsageError: an address that is none of `PROTOCOLS`; `pipe:` above all, which would run a command.
     """
-    match = ADDRESS.fullmatch(str(data))  # a Path has made s3:/bucket of s3://bucket
+    match = ADDRESS.fullmatch(str(data)) if is_address(data) else None
     if match is None:
         return LocalFolder(Path(data))
     if match["protocol"] not in PROTOCOLS or "::" in match["rest"]:
         raise UsageError(f"{data}: take a folder or an address that begins with {', '.join(sorted(PROTOCOLS))}")
+    folder, _, name = match["rest"].rstrip("/").rpartition("/")
+    if name == MANIFEST_NAME or name.endswith(".tar"):
+        raise UsageError(f"{data}: not a folder; give the folder that it lies in, {match['protocol']}://{folder}")
     return RemoteFolder(f"{match['protocol']}://{match['rest']}")

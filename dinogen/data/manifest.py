@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from dinogen.advice import no_folder
 from dinogen.data.mistaken import steps_before
 from dinogen.data.schema import CROP_SIZE, CROP_SIZES, DEFAULT_SPLIT
 from dinogen.errors import DinogenError
@@ -197,7 +198,7 @@ def read_manifest(data: Path) -> Manifest:
         payload = path.read_bytes()
     except OSError as error:
         if not Path(data).is_dir():
-            raise DinogenError(f"{data}: no such folder; --data takes shards, as written by dinogen pack") from error
+            raise DinogenError(no_folder(data, "--data takes shards, as written by dinogen pack")) from error
         reason = "packing did not finish; run dinogen pack again" if any(Path(data).glob("*.tar")) else "no shards here"
         raise DinogenError(f"{data}: {steps_before(data, 'shards') or f'no {MANIFEST_NAME} ({reason})'}") from error
     return parse_manifest(payload, path)

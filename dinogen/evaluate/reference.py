@@ -12,7 +12,8 @@ import yaml
 from PIL import Image
 from torch import Tensor
 
-from dinogen.data.folder import ADDRESS
+from dinogen.advice import no_folder
+from dinogen.data.folder import is_address
 from dinogen.data.loader import load_captioned_crops
 from dinogen.data.manifest import MANIFEST_NAME
 from dinogen.errors import DinogenError, UsageError
@@ -56,7 +57,7 @@ def _data_of_run(model: str) -> str | None:
 
 def is_shards(source: str | Path) -> bool:
     """Whether real images come as shards: in a folder, or at an address."""
-    return ADDRESS.fullmatch(str(source)) is not None or (Path(source) / MANIFEST_NAME).is_file()
+    return is_address(source) or (Path(source) / MANIFEST_NAME).is_file()
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def load_reference(source: str | Path, count: int, resolution: int) -> Reals:
         return Reals(crops[order], [captions[place] for place in order.tolist()])
     folder = Path(source)
     if not folder.is_dir():
-        raise UsageError(f"{source}: no such folder; --data takes a folder of shards or of face crops")
+        raise UsageError(no_folder(source, "--data takes a folder of shards or of face crops"))
     files = sorted(
         path
         for path in folder.rglob("*")
