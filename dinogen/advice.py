@@ -1,5 +1,6 @@
 """What people are told: commands to run next that work as printed, and numbers of things."""
 
+import re
 import shlex
 from pathlib import Path
 
@@ -41,3 +42,8 @@ def no_folder(given: str | Path, takes: str) -> str:
     if path.parent.is_dir() and (path.is_file() or path.suffix in (".tar", ".json", ".safetensors")):
         return f"{given}: not a folder; give the folder that it lies in, {path.parent}"
     return f"{given}: no such folder; {takes}"
+
+
+def public_name(name: str) -> str:
+    """A hub id as it is, and of a folder the last part: where it lies on this machine is nobody's business."""
+    return name if re.fullmatch(r"[\w.-]+/[\w.-]+", name) else Path(name).name

@@ -3,7 +3,6 @@
 import copy
 import io
 import json
-import re
 import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -20,10 +19,13 @@ from torch import Tensor, nn
 from torch.export import ExportedProgram
 
 from dinogen import __version__
+from dinogen.advice import public_name
+from dinogen.data.schema import NOT_STATED
 from dinogen.errors import DinogenError, UsageError
 from dinogen.files import atomic_folder, write_bytes
 from dinogen.images import to_uint8
 from dinogen.library import Generator
+from dinogen.model_card import CARD_NAME, PICTURE_NAME
 from dinogen.networks import Generator as GeneratorNetwork
 from dinogen.networks import Words
 from dinogen.opening import CONFIG_FILE, WEIGHTS_FILE, load_generator, locate, run_of
@@ -36,7 +38,6 @@ NEEDED = ("onnx", "onnxscript", "onnxruntime")
 OPSET = 18
 COUNT = 8  # samples whose inputs are written beside a file
 MOST_OFF = 1  # grey levels
-NOT_STATED = "not stated"
 ABOUT_FILE = "dinogen.json"  # in a torch program
 
 Inputs = dict[str, Tensor]
@@ -302,7 +303,8 @@ def write_snapshot(generator: Generator, path: Path, options: ExportOptions, abo
     files = locate(generator.model, *names)
     expected = draw(network, network.style(latents(0, 0, COUNT, network.z_dim)))
     with atomic_folder(path) as temporary:
-        for file in files:
+        card = [files[0].parent / name for name in (CARD_NAME, PICTURE_NAME)]
+        for file in (*files, *filter(Path.is_file, card)):
             shutil.copyfile(file, temporary / file.name)
         kept = {name: value.contiguous() for name, value in network.state_dict().items()}
         if options.precision == "fp16":
@@ -339,8 +341,3 @@ def about_model(generator: Generator, licence: str) -> dict[str, str]:
         figures = {name: value for name, value in report.items() if isinstance(value, int | float)}
         about["figures"] = json.dumps(figures)
     return about
-
-
-def public_name(name: str) -> str:
-    """A hub id as it is, and of a folder the last part: where it lies on this machine is nobody's business."""
-    return name if re.fullmatch(r"[\w.-]+/[\w.-]+", name) else Path(name).name

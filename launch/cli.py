@@ -18,6 +18,7 @@ VERBS = {
     "mix": "coarse styles of some faces with fine styles of others, as a table",
     "project": "find the face of a generator that is nearest to a photo",
     "export": "write a generator for other programs: ONNX, torch, a smaller snapshot",
+    "push": "put a generator and its model card on the Hugging Face Hub",
     "evaluate": "judge a generator with networks not used in its training",
     "compare": "judge several generators on the same terms",
     "verify": "check shards byte by byte",

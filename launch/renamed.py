@@ -20,7 +20,7 @@ class Renamed:
     def new_name(self, key: str) -> str | None:
         """What a key is called now, by its own old name or by that of a group around it; None if nothing became of it.
 
-        An answer that is no name, see the class, says that the key is gone.
+        The answer may also be that the key is gone, see the class.
         """
         parts = key.replace("-", "_").split(".")
         for length in range(len(parts), 0, -1):

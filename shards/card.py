@@ -13,7 +13,7 @@ import yaml
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from dinogen.data.manifest import Manifest, read_manifest
-from dinogen.data.schema import SampleRecord
+from dinogen.data.schema import NOT_STATED, SampleRecord, stated
 from dinogen.data.store import open_shard
 from dinogen.errors import DinogenError
 from dinogen.files import write_bytes
@@ -21,7 +21,6 @@ from dinogen.progress import progress
 
 CARD_NAME = "README.md"  # what hubs show of a data set
 OLD_NAME = "CARD.md"
-UNKNOWN = "not stated"
 DEFAULTS = {
     "license": "unknown",
     "task_categories": ["unconditional-image-generation"],
@@ -59,7 +58,7 @@ def write_card(data: Path, path: Path, contact: str | None = None) -> None:
     counts = count(data, manifest)
     metadata: dict[str, Any] = DEFAULTS | {"pretty_name": data.resolve().name} | (old.data.to_dict() if old else {})
     metadata |= {"size_categories": [size_category(manifest.samples)]} | ({"contact": contact} if contact else {})
-    if set(counts.licences) != {UNKNOWN}:
+    if set(counts.licences) != {NOT_STATED}:
         metadata["license"] = sorted({licence_name(licence) for licence in counts.licences})
     card = DatasetCard.from_template(
         DatasetCardData(**metadata),
@@ -106,7 +105,7 @@ def read_card(path: Path) -> DatasetCard:
 
 def licence_name(licence: str) -> str:
     """The hub's name of a licence; `other` for one that it has no name for."""
-    if licence == UNKNOWN:
+    if licence == NOT_STATED:
         return "unknown"
     name = "-".join(licence.lower().split())
     name = "cc0-1.0" if name == "cc0" else name
@@ -128,8 +127,8 @@ def count(data: Path, manifest: Manifest) -> Counts:
         for row in range(len(shard)):
             record = SampleRecord.from_bytes(shard.read(row, "record"))
             counts.sources.add(record.source_sha256)
-            counts.licences[UNKNOWN if record.licence is None else str(record.licence)] += 1
-            counts.consents[UNKNOWN if record.consent is None else str(record.consent)] += 1
+            counts.licences[stated(record.licence)] += 1
+            counts.consents[stated(record.consent)] += 1
             counts.origins[origin(record.address)] += 1
             counts.captioned += bool(record.captions)
         shard.close()
@@ -139,6 +138,6 @@ def count(data: Path, manifest: Manifest) -> Counts:
 def origin(address: str | None) -> str:
     """Whose pictures they are, as far as an address tells: its server, bucket or data set."""
     if address is None:
-        return UNKNOWN
+        return NOT_STATED
     parts = urlsplit(address)
     return f"{parts.scheme}://{parts.netloc}" + (parts.path if parts.scheme == "datasets" else "")

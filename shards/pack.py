@@ -152,7 +152,9 @@ class Packer:
                 count(len(crops))
 
         size, sha256 = write_tar(output / plan.name, samples())
-        return ShardRecord(plan.name, size, sha256, len(plan.items), plan.split, digest.hexdigest(), digest.captioned)
+        return ShardRecord(
+            plan.name, size, sha256, len(plan.items), plan.split, digest.hexdigest(), **digest.counted.to_dict()
+        )
 
     def _looked_at(self, plans: Sequence[ShardPlan]) -> Iterator[Seen]:
         # A batch never reaches into the next shard: so it is the same one whatever was packed before.

@@ -2,15 +2,17 @@
 
 import csv
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from dinogen.advice import command_line, no_folder
 from dinogen.data.mistaken import steps_before
-from dinogen.data.schema import CROP_SIZES, IMAGE_SUFFIXES, KEY_PATTERN, RECORD_SUFFIX, SampleRecord
+from dinogen.data.schema import CROP_SIZES, IMAGE_SUFFIXES, KEY_PATTERN, RECORD_SUFFIX, SampleRecord, stated
 from dinogen.errors import DinogenError, UsageError, first_line
 from dinogen.pyramid import StagedSpec
 from shards.captions import Captions
@@ -156,21 +158,39 @@ def read_crop(item: Item, captions: Captions) -> Crop:
         raise DinogenError(f"{image}: cannot be read ({error.strerror}); cut the crops again") from error
 
 
+class RecordCounts:
+    """How many records have captions, and which licence and consent."""
+
+    def __init__(self) -> None:
+        self.captioned = 0
+        self.licences: Counter[str] = Counter()
+        self.consents: Counter[str] = Counter()
+
+    def add(self, record: SampleRecord) -> None:
+        self.captioned += bool(record.captions)
+        self.licences[stated(record.licence)] += 1
+        self.consents[stated(record.consent)] += 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """As a `ShardRecord` has them."""
+        return {"captioned": self.captioned, "licences": dict(self.licences), "consents": dict(self.consents)}
+
+
 class InputDigest:
     """All that a shard is made from as one hash: the spec, how the teacher computes, every crop with its record.
 
     Attributes:
-        captioned: number of crops so far whose record has captions.
+        counted: what the crops' records say so far.
     """
 
     def __init__(self, specs: StagedSpec, how: str = ""):
         self._hash = hashlib.sha256((specs.fingerprint + how).encode())
-        self.captioned = 0
+        self.counted = RecordCounts()
 
     def add(self, crop: Crop) -> None:
         for part in (crop.key.encode(), crop.suffix.encode(), crop.image, crop.record):
             self._hash.update(len(part).to_bytes(8, "little") + part)
-        self.captioned += bool(SampleRecord.from_bytes(crop.record).captions)
+        self.counted.add(SampleRecord.from_bytes(crop.record))
 
     def hexdigest(self) -> str:
         return self._hash.hexdigest()

@@ -149,7 +149,7 @@ def write_without(rows: set[int], shard: Shard, record: ShardRecord, manifest: M
             yield crop, {suffix: payload for suffix, payload in numbers.items() if payload}
 
     size, sha256 = write_tar(shard.path.with_name(name), samples())
-    return ShardRecord(name, size, sha256, len(kept), record.split, digest.hexdigest(), digest.captioned)
+    return ShardRecord(name, size, sha256, len(kept), record.split, digest.hexdigest(), **digest.counted.to_dict())
 
 
 def next_name(name: str) -> str:

@@ -18,6 +18,7 @@ from dinogen.data.store import open_shard
 from dinogen.errors import DinogenError
 from dinogen.files import is_hidden
 from dinogen.progress import progress
+from shards.plan import RecordCounts
 
 
 @dataclass
@@ -65,10 +66,16 @@ def _look_through(folder: LocalFolder | RemoteFolder) -> Findings:
             continue
         where = f"{folder}/{record.name}"
         problems += [f"{where}: {problem}" for problem in _problems_in(shard, record, layouts, manifest.crop_size)]
-        captioned = count_captioned(shard)
-        findings.captioned += captioned
-        if record.captioned not in (None, captioned):
-            problems.append(f"{where}: {captioned} samples have captions, and the manifest says {record.captioned}")
+        counted = count_records(shard)
+        findings.captioned += counted.captioned
+        if record.captioned not in (None, counted.captioned):
+            found = counted.captioned
+            problems.append(f"{where}: {found} samples have captions, and the manifest says {record.captioned}")
+        problems += [
+            f"{where}: the manifest counts other {kind} than the records have"
+            for kind in ("licences", "consents")
+            if getattr(record, kind) not in (None, getattr(counted, kind))
+        ]
         for key in shard.keys:
             if home.setdefault(key, record.name) != record.name:
                 problems.append(f"{where}: sample {key} is in {home[key]} too")
@@ -76,13 +83,13 @@ def _look_through(folder: LocalFolder | RemoteFolder) -> Findings:
     return findings
 
 
-def count_captioned(shard: Shard) -> int:
-    """Number of samples with a caption; a record that cannot be read has none."""
-    found = 0
+def count_records(shard: Shard) -> RecordCounts:
+    """What the records say that can be read."""
+    counted = RecordCounts()
     for row in range(len(shard)):
         with suppress(DinogenError):
-            found += bool(SampleRecord.from_bytes(shard.read(row, "record")).captions)
-    return found
+            counted.add(SampleRecord.from_bytes(shard.read(row, "record")))
+    return counted
 
 
 def unlisted(folder: LocalFolder | RemoteFolder, manifest: Manifest) -> list[Path]:

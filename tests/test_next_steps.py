@@ -41,7 +41,7 @@ SLOW = {
     "demo": "--input 'my photos' --output 'my demo'",
     "doctor": "--output runs --data 'my shards'",
 }
-WITHOUT = {"bench", "completion"}
+WITHOUT = {"bench", "completion", "push"}  # push has tests of its own
 
 
 def next_step(line: str) -> str | None:

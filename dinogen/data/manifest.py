@@ -3,9 +3,10 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 from dinogen.advice import no_folder
 from dinogen.data.mistaken import steps_before
@@ -31,6 +32,8 @@ class ShardRecord:
         split: of all its samples; no shard mixes splits.
         input_sha256: of the crops, records and spec that it was made from, in hex.
         captioned: number of samples with a caption; None in shards of earlier versions, which did not count.
+        licences: number of samples of each licence as it was given; None in shards of earlier versions.
+        consents: the same of consents.
     """
 
     name: str
@@ -40,6 +43,8 @@ class ShardRecord:
     split: str
     input_sha256: str
     captioned: int | None = None
+    licences: Mapping[str, int] | None = None
+    consents: Mapping[str, int] | None = None
 
     def to_dict(self) -> dict:
         """For files; what was not counted is left out."""
@@ -105,6 +110,16 @@ class Manifest:
         counts = [shard.captioned for shard in self.shards if split in (None, shard.split)]
         return None if None in counts else sum(filter(None, counts))
 
+    def terms(self, kind: Literal["licences", "consents"]) -> dict[str, int] | None:
+        """Number of samples of each licence or consent; None if a shard's were not counted."""
+        counts: Counter[str] = Counter()
+        for shard in self.shards:
+            found = getattr(shard, kind)
+            if found is None:
+                return None
+            counts.update(found)
+        return dict(counts.most_common())
+
     def shards_of(self, split: str = DEFAULT_SPLIT) -> tuple[ShardRecord, ...]:
         """The shards of one split.
 
@@ -159,7 +174,7 @@ def parse_manifest(payload: bytes, where: object) -> Manifest:
         shards = tuple(ShardRecord(**shard) for shard in values["shards"])
         embedder = Embedder(**values["embedder"]) if "embedder" in values else None
         manifest = Manifest(specs, shards, values.get("crop_size", CROP_SIZE), embedder)
-        manifest.captioned()
+        manifest.captioned(), manifest.terms("licences"), manifest.terms("consents")
         promised = values["fingerprint"], values["samples"], values["splits"]
         found = specs.fingerprint, manifest.samples, manifest.splits
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, DinogenError) as error:

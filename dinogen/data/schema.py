@@ -29,6 +29,14 @@ KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 DEFAULT_SPLIT = "train"
 
 
+NOT_STATED = "not stated"
+
+
+def stated(term: Any) -> str:
+    """A licence or a consent for people, whatever it was given as."""
+    return NOT_STATED if term is None else " ".join(str(term).split())
+
+
 @dataclass(frozen=True)
 class SampleRecord:
     """Where a crop comes from and what may be done with it: the content of KEY.json.

@@ -16,7 +16,7 @@ from dinogen.evaluate.judge import ImageSet, Judgement, Judges, images_a_set, ju
 from dinogen.evaluate.pages import comparison_page, report_page
 from dinogen.evaluate.pictures import Pictures, draw_pictures, prompts_picture, told_pictures
 from dinogen.evaluate.reference import Reals, data_of, load_reference
-from dinogen.evaluate.report import comparison_table, report_table
+from dinogen.evaluate.report import comparison_table, figure_rows, report_table
 from dinogen.evaluate.signal import training_signal
 from dinogen.evaluate.verdict import verdict
 from dinogen.evaluate.walks import measure_walks
@@ -24,7 +24,8 @@ from dinogen.evaluate.words import Told, attribute_report, texts_of_samples, wor
 from dinogen.files import write_bytes, write_json
 from dinogen.folder_lock import FolderLock
 from dinogen.images import save_png
-from dinogen.opening import choose_device, run_of
+from dinogen.model_card import write_figures
+from dinogen.opening import WEIGHTS_FILE, choose_device, locate, run_of
 from dinogen.sample import sample_images
 
 SWEEP_STEPS = 4  # values of guidance in a sweep
@@ -57,8 +58,22 @@ def evaluate_model(model: str | Path, terms: Terms, output: Path, device: str = 
     page = report_page(report, pictures, curves_of(str(model)))
     write_bytes(output.with_suffix(".html"), page.encode())
     write_json(output, report)
+    note_in_card(model, report)
     print(report_table(report))
     return report
+
+
+def note_in_card(model: str | Path, report: dict[str, Any]) -> None:
+    """Write the figures into the model card of a snapshot that lies here."""
+    if not Path(model).expanduser().is_dir():
+        return
+    (weights,) = locate(model, WEIGHTS_FILE)
+    rows = [(row.name, row.values[0], row.real, row.what) for row in figure_rows([report])]
+    remark = (
+        f"By `dinogen evaluate` from {report['counts']['samples']} samples, drawn with truncation "
+        f"{report['truncation_psi']:g}. *Real images* has other real images in the samples' place."
+    )
+    write_figures(weights.parent, rows, remark)
 
 
 def compare_models(models: Sequence[str], terms: Terms, output: Path, device: str = "auto") -> list[dict[str, Any]]:

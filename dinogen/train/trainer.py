@@ -16,8 +16,12 @@ from dinogen.data.loader import Batch, LoaderState, ShardLoader
 from dinogen.distributed import from_first_rank
 from dinogen.errors import DinogenError
 from dinogen.files import atomic_folder
+from dinogen.images import to_uint8
 from dinogen.kept import Kept, KeptAdam, KeptModule
+from dinogen.model_card import PICTURED, Training, write_model_card
+from dinogen.opening import WEIGHTS_FILE
 from dinogen.reader import Reader
+from dinogen.sample import latents
 from dinogen.schedule import (
     Stage,
     all_batch_sizes,
@@ -74,6 +78,7 @@ class Trainer:
         self.folder.check_same_generator(config)
         self.folder.check_same_words(config)
         self.folder.check_same_teacher(config.data, manifest.specs)
+        self.training = Training.of(config, manifest)
 
         self.teacher = build_teacher(config, manifest, self.accelerator)
         randomness = Randomness(config.seed, self.device)
@@ -97,8 +102,7 @@ class Trainer:
             *([self.wording] if self.wording else []),
         ]
         self.judge = make_judge(config, self.comparer.see, self.device, self.reader)
-        self.cur_nimg = 0
-        self.cur_step = 0
+        self.cur_nimg, self.cur_step = 0, 0
         loader_state = self.resume() or LoaderState(0, 0)
         self.loader = ShardLoader(
             Path(config.data),
@@ -372,10 +376,15 @@ class Trainer:
         stage = self.stage
         settings = vars(self.config.generator) | {"trained_resolution": stage.resolution, "trained_alpha": stage.alpha}
         with atomic_folder(self.snapshot) as temporary:
+            z = latents(0, 0, PICTURED, self.config.generator.z_dim).to(self.device)
+            with torch.no_grad():
+                samples = to_uint8(self.G_ema(z, stage.resolution, stage.alpha))
+            write_model_card(temporary, self.G_ema, self.training, self.cur_nimg, samples)
             if self.wording is not None:
                 settings |= self.wording.reader.sizes
                 self.wording.reader.save(temporary)
             self.G_ema.save_pretrained(temporary, config=settings)
+            (temporary / WEIGHTS_FILE).chmod(0o644)  # safetensors makes it for its owner alone
 
     # ---- surroundings
 
