@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from jsonargparse import Namespace
-from jsonargparse.typing import NonNegativeInt, PositiveInt
+from jsonargparse.typing import PositiveInt
 
 from dinogen.advice import command_line
 from launch.command import CommandParser, run_command, say_done
 from launch.drawing import A_GENERATOR, add_device
+from launch.options import Seed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 FILM_FRAMES = 96
 LAST_FRAMES = 24  # for which a film rests at its end
+CONSENT = (
+    "If the photo shows a real person: ask that person first, for this use and for what you will show. The styles are "
+    "personal data like the photo; delete them when you delete it."
+)
 
 
 def build_parser() -> CommandParser:
@@ -42,7 +47,7 @@ def build_parser() -> CommandParser:
         help="whose pyramids say what is near, beside pixels. auto: the teacher of the model's run; or the folder of a "
         "copy of it; or none",
     )
-    add("--seed", type=NonNegativeInt, default=0, help="seed of the samples of which the nearest is the start")
+    add("--seed", type=Seed, default=0, help="seed of the samples of which the nearest is the start")
     add_device(parser)
     return parser
 
@@ -50,12 +55,14 @@ def build_parser() -> CommandParser:
 def work(args: Namespace) -> None:
     from dinogen.folder_lock import FolderLock
     from dinogen.library import Generator
+    from dinogen.progress import note
     from dinogen.project import teacher_of_model
     from dinogen.styles import STYLE_FILE
 
     generator = Generator.from_pretrained(args.model, args.device)
     picture = open_crop(args.image, generator.resolution, args.aligned)
     teacher = teacher_of_model(args.model, args.teacher, generator.device)
+    note(CONSENT)
     with FolderLock(args.output, "is projecting"):
         first, last = walk(args, generator, picture, teacher)
     say_done(
