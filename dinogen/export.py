@@ -29,7 +29,7 @@ from dinogen.model_card import CARD_NAME, PICTURE_NAME
 from dinogen.networks import Generator as GeneratorNetwork
 from dinogen.networks import Words
 from dinogen.opening import CONFIG_FILE, WEIGHTS_FILE, load_generator, locate, run_of
-from dinogen.pyramid import StagedSpec
+from dinogen.pyramid import read_specs
 from dinogen.reader import NOTES_FILE, WHITENING_FILE
 from dinogen.sample import draw, latents
 from dinogen.tensor_files import DamagedFile, read_json
@@ -334,7 +334,7 @@ def about_model(generator: Generator, licence: str) -> dict[str, str]:
     if run is None:
         return about
     with suppress(DamagedFile, UsageError, KeyError, TypeError, ValueError, AttributeError):
-        spec = StagedSpec.from_dict(read_json(run / "teacher.json")).finest
+        spec = read_specs(run / "teacher.json").finest
         about["teacher"] = f"{public_name(spec.teacher)} ({spec.teacher_sha256})"
     with suppress(DamagedFile):
         report = read_json(run / "report.json")

@@ -11,10 +11,9 @@ from dinogen.errors import DinogenError, UsageError
 from dinogen.images import to_uint8
 from dinogen.networks import Generator
 from dinogen.opening import run_of
-from dinogen.pyramid import StagedSpec, pool
+from dinogen.pyramid import pool, read_specs
 from dinogen.sample import BATCH_SIZE, latents
 from dinogen.teachers import Teacher, teacher_of
-from dinogen.tensor_files import read_json
 
 CANDIDATES = 64  # samples, of which the nearest is the start
 LEARNING_RATE = 0.05  # in standard deviations of styles
@@ -136,7 +135,7 @@ def teacher_of_model(model: str, name: str, device: torch.device) -> Teacher | N
         run = run_of(model)
         if run is None:
             raise UsageError(f"{model}: not of a run, so that its teacher is not known")
-        specs = StagedSpec.from_dict(read_json(run / "teacher.json"))
+        specs = read_specs(run / "teacher.json")
         return teacher_of(specs, None if name == "auto" else name, flag="--teacher").to(device)
     except DinogenError as error:
         if name != "auto":

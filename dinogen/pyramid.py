@@ -15,13 +15,15 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dinogen.errors import UsageError
+from dinogen.errors import UsageError, first_line
+from dinogen.tensor_files import DamagedFile, read_json
 
 Pyramid = dict[str, Tensor]
 
@@ -209,9 +211,28 @@ class StagedSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping) -> "StagedSpec":
-        """Rebuild a spec from `to_dict`'s result, as found in a manifest."""
-        specs = {int(resolution): PyramidSpec.from_dict(spec) for resolution, spec in values.items()}
-        return cls(dict(sorted(specs.items())))
+        """Rebuild a spec from `to_dict`'s result, as found in a manifest.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        try:
+            specs = {int(resolution): PyramidSpec.from_dict(spec) for resolution, spec in values.items()}
+            return cls(dict(sorted(specs.items())))
+        except (ArithmeticError, AttributeError, LookupError, TypeError, UsageError) as error:
+            raise ValueError(first_line(error)) from error
+
+
+def read_specs(path: Path) -> StagedSpec:
+    """The spec in a run's teacher.json.
+
+    Raises:
+        DamagedFile: it is missing, or holds something else.
+    """
+    try:
+        return StagedSpec.from_dict(read_json(path))
+    except ValueError as error:
+        raise DamagedFile(f"{path}: damaged ({error}); put a copy of it back") from error
 
 
 def level_name(layer: int, g: int) -> str:

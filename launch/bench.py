@@ -13,6 +13,7 @@ from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
 
 from launch.command import CommandParser, run_command, say_done
+from launch.flags import find_config
 
 if TYPE_CHECKING:
     from dinogen.bench import Result
@@ -83,6 +84,7 @@ class Case:
 def work(args: Namespace) -> None:
     from dinogen.folder_lock import FolderLock
 
+    find_config(str(args.preset))  # a wrong name shows before the work begins
     with FolderLock(args.output, "is measuring"):
         measure_all(args, args.output)
     say_done(args.output, remark="benchmarks.md and benchmarks.json")

@@ -31,6 +31,8 @@ class ConfigFile(ActionConfigFile):
 
     def __call__(self, parser: "CommandParser", cfg: Namespace, values: str, option_string: str | None = None) -> None:
         text, keys = read_keys(find_config(values), values)
+        if typed := [key for key in keys if key.partition(".")[0].replace("-", "_") in COMMON]:
+            raise UsageError(f"{values}: '{typed[0]}' is for the command line, not for a file; take it out")
         parser.check_keys(keys, f"{values}: ")
         text = parser.renamed.in_file(text, keys, values)
         # As text: the parser itself would open the file as UTF-8 without a byte-order mark.

@@ -108,8 +108,8 @@ def save_rows(address: str, folder: Path) -> RowCounts:
 def read_rows(folder: Path) -> tuple[list[dict[str, Any]], bool]:
     """What became of each row, `file` or `cause` and `detail`; and whether the last one is among them."""
     path = folder / ROWS
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []  # without one half written
     try:
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.exists() else []  # without one half written
         rows = [dict(json.loads(line)) for line in lines]
     except (ValueError, TypeError) as error:
         raise DinogenError(f"{path}: damaged ({error}); delete its folder, and the photos are fetched again") from error

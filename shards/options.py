@@ -120,5 +120,5 @@ def require(key: str, value: float, least: float, most: float | None = None) -> 
         UsageError: it names the flag.
     """
     if not (least <= value and (most is None or value <= most)):
-        limits = f"at least {least}" if most is None else f"from {least} to {most}"
-        raise UsageError(f"--{key.replace('_', '-')} {value}: give {limits}")
+        limits = f", at least {least}" if most is None else f" from {least} to {most}"
+        raise UsageError(f"--{key.replace('_', '-')} {value}: give a number{limits}")

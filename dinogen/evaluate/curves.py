@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,11 +34,12 @@ def read_curves(run: Path) -> dict[str, Curve]:
     """The scalars of `CHARTS` that a run has logged, by the charts' titles; none where it has no log."""
     log = run / "stats.jsonl"
     points: dict[str, Curve] = {title: [] for title in CHARTS}
-    for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
-        scalars = json.loads(line)
-        for title, tag in CHARTS.items():
-            if scalars.get(tag) is not None:
-                points[title].append((scalars["kimg"], scalars[tag]))
+    for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else ():
+        with suppress(ValueError, TypeError, KeyError, AttributeError):  # a line that a broken disk has changed
+            scalars = json.loads(line)
+            for title, tag in CHARTS.items():
+                if scalars.get(tag) is not None:
+                    points[title].append((float(scalars["kimg"]), float(scalars[tag])))
     return {title: thinned(curve) for title, curve in points.items() if len(curve) > 1}
 
 

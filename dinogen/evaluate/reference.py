@@ -48,8 +48,8 @@ def data_of(models: Sequence[str]) -> str:
 def _data_of_run(model: str) -> str | None:
     run = run_of(model)
     try:
-        config = yaml.safe_load((run / "config.yaml").read_text()) if run else None
-    except (OSError, yaml.YAMLError):
+        config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8")) if run else None
+    except (OSError, ValueError, yaml.YAMLError):
         return None
     data = config.get("data") if isinstance(config, dict) else None
     return data if isinstance(data, str) else None

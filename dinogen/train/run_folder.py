@@ -35,8 +35,7 @@ from dinogen.distributed import from_first_rank
 from dinogen.errors import DinogenError
 from dinogen.files import remove_leftovers, write_bytes, write_json
 from dinogen.folder_lock import FolderLock
-from dinogen.pyramid import StagedSpec
-from dinogen.tensor_files import read_json
+from dinogen.pyramid import StagedSpec, read_specs
 
 
 class RunFolder:
@@ -149,7 +148,7 @@ class RunFolder:
         """
         if not self.teacher.exists():
             return
-        before = StagedSpec.from_dict(read_json(self.teacher))
+        before = read_specs(self.teacher)
         for resolution in set(before) & set(packed):
             if before[resolution].fingerprint != packed[resolution].fingerprint:
                 raise DinogenError(

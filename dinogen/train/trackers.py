@@ -46,7 +46,7 @@ class StatsFile(GeneralTracker):
 
     def start(self) -> None:
         if self.path.exists():
-            lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
             write_bytes(self.path, "".join(line for line in lines if self.is_past(line)).encode())
 
     def is_past(self, line: str) -> bool:
