@@ -219,8 +219,10 @@ class StagedSpec:
         try:
             specs = {int(resolution): PyramidSpec.from_dict(spec) for resolution, spec in values.items()}
             return cls(dict(sorted(specs.items())))
-        except (ArithmeticError, AttributeError, LookupError, TypeError, UsageError) as error:
+        except UsageError as error:
             raise ValueError(first_line(error)) from error
+        except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+            raise ValueError("not what a teacher sees in each stage") from error
 
 
 def read_specs(path: Path) -> StagedSpec:

@@ -439,7 +439,8 @@ def test_a_spoilt_crop_is_named_and_nothing_is_left_half_written(tmp_path: Path,
 
 def test_numbers_that_cannot_be_are_refused(crops: Path, tmp_path: Path, capsys):
     for flag in ("--batch-size", "--shard-size"):
-        assert f"{flag} 0: give a number, at least 1" in refused(capsys, "--input", crops, "--output", tmp_path / "out", flag, 0)
+        line = refused(capsys, "--input", crops, "--output", tmp_path / "out", flag, 0)
+        assert f"{flag} 0: give a number, at least 1" in line
 
 
 def test_a_pyramid_that_does_not_fit_fp16_is_refused(crops: Path, tmp_path: Path, monkeypatch):
