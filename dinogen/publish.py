@@ -76,7 +76,7 @@ def published_card(folder: Path, publication: Publication) -> str:
     card = ModelCard(text, ignore_metadata_errors=True)
     card.text = card.text.replace(f'"{Publication.repo}"', f'"{publication.repo}"')
     if publication.licence:
-        card.data.license = publication.licence
+        card.data["license"] = publication.licence
     if publication.contact:
         card.text = card.text.replace(f"Ask {NOBODY}", f"Ask {publication.contact}")
     return f"{str(card).rstrip()}\n"

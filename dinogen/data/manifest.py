@@ -174,7 +174,9 @@ def parse_manifest(payload: bytes, where: object) -> Manifest:
         shards = tuple(ShardRecord(**shard) for shard in values["shards"])
         embedder = Embedder(**values["embedder"]) if "embedder" in values else None
         manifest = Manifest(specs, shards, values.get("crop_size", CROP_SIZE), embedder)
-        manifest.captioned(), manifest.terms("licences"), manifest.terms("consents")
+        for kind in ("licences", "consents"):
+            manifest.terms(kind)
+        manifest.captioned()
         promised = values["fingerprint"], values["samples"], values["splits"]
         found = specs.fingerprint, manifest.samples, manifest.splits
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, DinogenError) as error:

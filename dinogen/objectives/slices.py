@@ -13,7 +13,7 @@ the other's third. Images that follow such targets end with too little detail: t
 at 256 pixels. So each step has two sets of real images, and targets are stretched by what one set lacks of the other.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -126,7 +126,7 @@ def ways(h: Tensor, p: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor]:
     return problems_to_rows(way, len(h)), (detail / len(h) / DETAIL).clamp(min=SMALLEST_VARIANCE)
 
 
-def agreement_of(sets: list[tuple[Tensor, Tensor]], detail: Tensor, rotation: Tensor) -> Tensor:
+def agreement_of(sets: Sequence[tuple[Tensor, Tensor]], detail: Tensor, rotation: Tensor) -> Tensor:
     """How much of one real set's detail the other set's targets give back, averaged over all ranks' problems.
 
     It is what a set's detail and its targets have in common, over the detail's variance: 1 for endless sets.
