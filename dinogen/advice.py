@@ -40,7 +40,7 @@ def no_folder(given: str | Path, takes: str) -> str:
     """
     path = Path(given)
     if path.parent.is_dir() and (path.is_file() or path.suffix in (".tar", ".json", ".safetensors")):
-        return f"{given}: not a folder; give the folder that it lies in, {path.parent}"
+        return f"{given}: not a folder; give its folder, {path.parent}"
     return f"{given}: no such folder; {takes}"
 
 

@@ -434,7 +434,7 @@ def require(config: Any, block: str, what: Literal["positive", "not negative"], 
             raise UsageError(f"{block}.{key} {value} {rule}")
 
 
-FROM_SHARDS = "gone: the shards' manifest says it"
+FROM_SHARDS = "gone: the shards' manifest says it; choose it there, as in pack --levels [1, 2, 4]"
 REFUTED = "gone: it did not help in trials"
 STORED = "gone: every stage's pyramids come from the shards"
 CONSTANT = "gone: it is a constant now"
@@ -462,7 +462,6 @@ RENAMED = {
     **{f"train.{key}": f"machine.{key}" for key in MachineConfig.__dataclass_fields__},
     "train.init_from": "init_from",
     **dict.fromkeys(("train.stored_pyramids_from", "teacher.stored_pyramids_from"), STORED),
-    **dict.fromkeys(
-        (f"train.{key}" for key in ("betas", "clip_grad_norm", "max_bad_steps", "rank_timeout_seconds")), CONSTANT
-    ),
+    **dict.fromkeys((f"train.{key}" for key in ("clip_grad_norm", "max_bad_steps", "rank_timeout_seconds")), CONSTANT),
+    "train.betas": "gone: Adam's are [0.9, 0.99] now",
 }

@@ -218,7 +218,7 @@ HOME_FLAGS = {
     "mix": ["model", "output", "encoder"],
     "project": ["model", "image", "output", "teacher"],
     "export": ["model", "output", "encoder"],
-    "push": ["model"],
+    "push": ["model", "repo"],
     "evaluate": ["model", "output", "data", "inception", "clip", "teacher", "attributes", "encoder"],
     "compare": ["model", "output", "data", "inception", "clip", "teacher", "attributes", "encoder"],
     "verify": ["data"],

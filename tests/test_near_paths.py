@@ -24,21 +24,21 @@ from launch.cli import main
 def test_a_file_of_a_folder_of_shards_is_answered_with_the_folder(shards32: Path, tmp_path, capsys, command, file):
     code = main([*command.format(out=tmp_path / "run").split(), str(shards32 / file)])
     err = capsys.readouterr().err
-    assert code in (1, 2) and f"{file}: not a folder; give the folder that it lies in, {shards32}" in err
+    assert code in (1, 2) and f"{file}: not a folder; give its folder, {shards32}" in err
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "shard-000000.tar"])
 def test_a_file_at_an_address_is_answered_with_the_folder(name, capsys):
     assert main(["verify", "--data", f"https://example.org/faces/{name}"]) == 2
-    assert "not a folder; give the folder that it lies in, https://example.org/faces\n" in capsys.readouterr().err
+    assert "not a folder; give its folder, https://example.org/faces\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", ["sample --model", "compare --data x --model"])
 def test_a_file_of_a_snapshot_is_answered_with_its_folder(tmp_path, capsys, command):
     (tmp_path / "model.safetensors").write_bytes(b"")
     assert main([*command.split(), str(tmp_path / "model.safetensors"), "--output", str(tmp_path / "out")]) == 2
-    assert f"model.safetensors: not a folder; give the folder that it lies in, {tmp_path}" in capsys.readouterr().err
+    assert f"model.safetensors: not a folder; give its folder, {tmp_path}" in capsys.readouterr().err
 
 
 def test_a_file_of_a_teacher_is_answered_with_its_folder(tmp_path, capsys):
@@ -47,13 +47,13 @@ def test_a_file_of_a_teacher_is_answered_with_its_folder(tmp_path, capsys):
     weights.write_bytes(b"")
     flags = ["--input", str(tmp_path / "crops"), "--output", str(tmp_path / "out"), "--teacher", str(weights)]
     assert main(["pack", *flags]) in (1, 2)
-    assert "give the folder that it lies in" in capsys.readouterr().err
+    assert "give its folder" in capsys.readouterr().err
 
 
 def test_a_crop_is_answered_with_its_folder(tmp_path, capsys):
     (tmp_path / "a.jpg").write_bytes(b"")
     assert main(["pack", "--input", str(tmp_path / "a.jpg"), "--output", str(tmp_path / "out")]) == 2
-    assert f"a.jpg: not a folder; give the folder that it lies in, {tmp_path}" in capsys.readouterr().err
+    assert f"a.jpg: not a folder; give its folder, {tmp_path}" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_there_may_have_a_colon_in_its_name(shards32: Path, tmp_path, capsys):

@@ -132,5 +132,5 @@ def open_folder(data: Path | str) -> LocalFolder | RemoteFolder:
         raise UsageError(f"{data}: take a folder or an address that begins with {', '.join(sorted(PROTOCOLS))}")
     folder, _, name = match["rest"].rstrip("/").rpartition("/")
     if name == MANIFEST_NAME or name.endswith(".tar"):
-        raise UsageError(f"{data}: not a folder; give the folder that it lies in, {match['protocol']}://{folder}")
+        raise UsageError(f"{data}: not a folder; give its folder, {match['protocol']}://{folder}")
     return RemoteFolder(f"{match['protocol']}://{match['rest']}")
