@@ -67,7 +67,7 @@ def work(args: Namespace) -> None:
         first, last = walk(args, generator, picture, teacher)
     say_done(
         args.output,
-        command_line("sample", model=args.model, style=args.output / STYLE_FILE),
+        command_line("sample", model=args.model, style=args.output / STYLE_FILE, output=args.output / "faces"),
         remark=f"distance {first.distance:.3f} of the nearest sample, {last.distance:.3f} after {args.steps} steps",
         distance=last.distance,
         distance_of_sample=first.distance,

@@ -112,7 +112,7 @@ class Finished:
             except FileNotFoundError:
                 continue
             except (ValueError, KeyError, TypeError) as error:
-                raise DinogenError(f"{note}: damaged ({error}); delete it, and its shard is packed again") from error
+                raise DinogenError(f"{note}: damaged; delete it, and its shard is packed again") from error
             self._check_specs(record.name, specs)
             records[record.name] = record
         return records

@@ -5,6 +5,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -150,13 +151,18 @@ def test_a_limit_on_file_sizes_leaves_the_checkpoint_before(tmp_path):
     assert names(tmp_path) == [8] and len(list(tmp_path.iterdir())) == 1
 
 
+def let_all_enter(folder: Path) -> None:
+    """Every folder above it that pytest made has its owner's permissions alone."""
+    for path in (folder, *folder.parents):
+        if path.is_relative_to(tempfile.gettempdir()) and str(path) != tempfile.gettempdir():
+            path.chmod(0o755)
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="becoming somebody else needs root")
 def test_without_permission_to_write_the_checkpoint_before_stays(tmp_path):
     folder = tmp_path / "checkpoints"
     save(folder, 8)
-    for path in (*folder.parents, folder):
-        if path.owner() == "root" and path.is_relative_to(tmp_path.parent.parent):
-            path.chmod(0o755)
+    let_all_enter(folder)
 
     def as_nobody() -> None:
         os.setuid(NOBODY)
@@ -171,7 +177,8 @@ def test_without_permission_to_write_the_checkpoint_before_stays(tmp_path):
 def test_a_file_that_this_user_may_not_read_is_named_without_advice_to_delete(tmp_path):
     folder = tmp_path / "checkpoints"
     save(folder, 8)
-    for path in (folder.parent.parent, folder.parent, folder, *folder.glob("*")):
+    let_all_enter(folder)
+    for path in folder.glob("*"):
         path.chmod(0o755)
     (folder / "nimg000000000008/state.json").chmod(0o600)
 

@@ -11,7 +11,7 @@ from typing import Literal
 from dinogen.advice import no_folder
 from dinogen.data.mistaken import steps_before
 from dinogen.data.schema import CROP_SIZE, CROP_SIZES, DEFAULT_SPLIT
-from dinogen.errors import DinogenError
+from dinogen.errors import DinogenError, first_line
 from dinogen.files import write_json
 from dinogen.pyramid import StagedSpec
 
@@ -180,7 +180,9 @@ def parse_manifest(payload: bytes, where: object) -> Manifest:
         promised = values["fingerprint"], values["samples"], values["splits"]
         found = specs.fingerprint, manifest.samples, manifest.splits
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError, DinogenError) as error:
-        raise DinogenError(f"{where}: damaged ({type(error).__name__}: {error}); pack the crops again") from error
+        known = isinstance(error, ValueError | DinogenError)
+        reason = first_line(error) if known else "a key is missing, unknown or of the wrong kind"
+        raise DinogenError(f"{where}: damaged ({reason}); pack the crops again") from error
     if promised != found:
         raise DinogenError(f"{where}: the totals or the fingerprint contradict the rest; pack the crops again")
     if manifest.crop_size not in CROP_SIZES:
