@@ -13,6 +13,7 @@ from dinogen.config import RunConfig
 from dinogen.data.manifest import Manifest
 from dinogen.files import atomic_file, write_bytes
 from dinogen.images import grid_columns, image_grid
+from dinogen.markdown import cell, has_part, with_part
 from dinogen.networks import Generator
 
 CARD_NAME = "README.md"  # what hubs show of a model
@@ -115,7 +116,7 @@ def write_model_card(
         figures=NOT_JUDGED,
         begin=BEGIN,
         end=END,
-        cell=lambda value: " ".join(str(value).split()).replace("|", "\\|"),
+        cell=cell,
     )
     with atomic_file(folder / PICTURE_NAME) as temporary:
         image_grid(samples, grid_columns(len(samples)), 1).save(temporary, format="JPEG", quality=90)
@@ -135,10 +136,9 @@ def write_figures(folder: Path, rows: Iterable[tuple[str, str, str, str]], remar
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError):
         return False
-    if not 0 <= text.find(BEGIN) < text.find(END):
+    if not has_part(text, BEGIN, END):
         return False
     table = ["| Figure | Samples | Real images | What it is |", "| --- | --- | --- | --- |"]
     table += [f"| {name} | {value} | {real} | {what} |" for name, value, real, what in rows]
-    before, _, rest = text.partition(BEGIN)
-    write_bytes(path, "\n".join([before + BEGIN, *table, "", remark, END + rest.partition(END)[2]]).encode())
+    write_bytes(path, with_part(text, BEGIN, END, "\n".join(["", *table, "", remark, ""])).encode())
     return True

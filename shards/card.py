@@ -17,6 +17,7 @@ from dinogen.data.schema import NOT_STATED, SampleRecord, stated
 from dinogen.data.store import open_shard
 from dinogen.errors import DinogenError
 from dinogen.files import write_bytes
+from dinogen.markdown import cell, has_part, with_part
 from dinogen.progress import progress
 
 CARD_NAME = "README.md"  # what hubs show of a data set
@@ -66,15 +67,14 @@ def write_card(data: Path, path: Path, contact: str | None = None) -> None:
         **{"contact": None} | metadata,
         manifest=manifest,
         counts=counts,
-        cell=lambda value: " ".join(str(value).split()).replace("|", "\\|"),
+        cell=cell,
         command=shlex.join(["dinogen", "remove", "--data", data.resolve().name, "--source", "photo.jpg"]),
         begin=BEGIN,
         end=END,
     )
     if old:
-        before, _, _ = old.text.partition(BEGIN)
         counted, _, _ = card.text.partition(BEGIN)[2].partition(END)
-        card.text = before + BEGIN + counted + END + old.text.partition(END)[2]
+        card.text = with_part(old.text, BEGIN, END, counted)
     write_bytes(path, f"{str(card).rstrip()}\n".encode())
 
 
@@ -96,7 +96,7 @@ def read_card(path: Path) -> DatasetCard:
     """
     try:
         text = path.read_text(encoding="utf-8")
-        if 0 <= text.find(BEGIN) < text.find(END):
+        if has_part(text, BEGIN, END):
             return DatasetCard(text)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise DinogenError(f"{path}: cannot be read as a card ({error})") from error

@@ -27,8 +27,6 @@ EMBEDDING_SUFFIX = "clip.safetensors"
 # No dot, because WebDataset ends a key at its first dot; no slash, so that no key can ever leave a folder.
 KEY_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 DEFAULT_SPLIT = "train"
-
-
 NOT_STATED = "not stated"
 
 
