@@ -71,7 +71,6 @@ def test_a_prompt_lies_where_noisy_embeddings_of_such_pictures_lie(coloured16, c
 
 def test_words_of_generated_images_are_drawn_anew_and_independently_of_the_reals(coloured16, clip, tmp_path):
     wording = wording_of(trainer_of(coloured16, tmp_path, f"--words.encoder={clip}", "--words.drop=0.25"))
-    wording.fit()
     reals = [wording.noisy(wording.embeddings[first : first + 16]) for first in (0, 16)]
     state = wording.rng.get_state()
     words, captions = wording.of_step(reals[0], 16)

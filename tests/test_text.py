@@ -320,6 +320,46 @@ def test_a_whitening_is_its_tensors():
         assert tensor.dtype == dtype and tensor.shape[0] == shape[0]
 
 
+def said_and_shown(count: int = 2000) -> tuple[torch.Tensor, torch.Tensor]:
+    """Vectors in whose directions 20 to 23 alone lies what images show, in part; in 30 others lies more."""
+    generator = torch.Generator().manual_seed(1)
+    said = torch.randn(count, 96, generator=generator) * torch.logspace(0, -1.5, 96)
+    shown = torch.randn(count, 40, generator=generator)
+    shown[:, :4] = 0.6 * said[:, 20:24] / said[:, 20:24].std(dim=0) + 0.8 * shown[:, :4]
+    return said, shown
+
+
+def test_directions_that_images_do_not_show_are_left_out():
+    said, shown = said_and_shown()
+    whitening = Whitening.fit(said, shown=shown)
+    assert whitening.width == 4, "six would be found by chance without its shrinkage"
+    visible, all_of_it = whitening(said), Whitening.fit(said)(said)
+    other = said.clone()
+    other[:, 20:24] = said[:, 20:24].roll(1, 0)  # as if each caption said of its image what another one says
+    alike = [
+        float((rows * of(other)).sum(dim=1).mean())
+        for rows, of in ((visible, whitening), (all_of_it, Whitening.fit(said)))
+    ]
+    assert alike[0] < 0.1 and alike[1] > 0.8
+    null = torch.cat([said, torch.zeros(50, 96)]), torch.cat([shown, torch.full((50, 40), 9.0)])
+    torch.testing.assert_close(Whitening.fit(null[0], shown=null[1]).directions, whitening.directions)
+
+
+def test_a_direction_counts_by_how_well_images_show_it():
+    said, shown = said_and_shown(20000)
+    shown[:, 3] = said[:, 2] / said[:, 2].std()
+    whitening = Whitening.fit(said, shown=shown)
+    lengths = (said - said.mean(dim=0)) @ whitening.directions
+    assert lengths.std(dim=0)[0] == pytest.approx(1, abs=0.1)
+    torch.testing.assert_close(lengths.std(dim=0)[1:], torch.full((3,), 0.6), atol=0.05, rtol=0)
+
+
+def test_captions_that_have_nothing_to_do_with_the_images_are_whitened_as_they_are():
+    said, shown = said_and_shown()
+    whitening = Whitening.fit(said, shown=shown[torch.randperm(2000, generator=torch.Generator().manual_seed(0))])
+    assert torch.equal(whitening.directions, Whitening.fit(said).directions)
+
+
 @pytest.mark.parametrize("different", [0, 1])
 def test_too_few_captions_cannot_be_whitened(different: int):
     pooled = torch.cat([vectors()[:different].repeat(3, 1), torch.zeros(2, 96)])

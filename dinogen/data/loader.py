@@ -22,6 +22,7 @@ __all__ = [
     "Batch",
     "LoaderState",
     "ShardLoader",
+    "load_all_captions",
     "load_captioned_crops",
     "load_captions",
     "load_crops",
@@ -209,6 +210,13 @@ def load_captions(
         DinogenError: no manifest, no samples of this split, or too much damage.
     """
     return read_some(data, count, None, None, split, seed, verify).captions
+
+
+def load_all_captions(
+    data: Path | str, count: int, *, split: str = DEFAULT_SPLIT, seed: int = 0, verify: Verify = "sha256"
+) -> list[tuple[str, ...]]:
+    """`load_captions` with all captions of each sample, none for one without any."""
+    return read_some(data, count, None, None, split, seed, verify).all_captions
 
 
 def load_embeddings(

@@ -1,6 +1,12 @@
-"""Caption vectors whitened over a data set: what most captions say counts no more than what few of them say."""
+"""Caption vectors whitened over a data set: what most captions say counts no more than what few of them say.
+
+Of that, only what shows in images can steer them. How a caption is put, and what it adds of its own, would count as
+much as what it says of the face. So directions are turned to canonical ones (Hotelling 1936), those that correlate with
+what images show, and each counts by its correlation. The vector of a caption then lies where images of it are expected.
+"""
 
 import hashlib
+import math
 from collections.abc import Mapping
 from typing import Self
 
@@ -27,7 +33,7 @@ class Whitening:
         self.mean, self.directions = mean, directions
 
     @classmethod
-    def fit(cls, pooled: Tensor, noise: float = 0.0) -> Self:
+    def fit(cls, pooled: Tensor, noise: float = 0.0, shown: Tensor | None = None) -> Self:
         """Fit to a data set's captions.
 
         The covariance is pulled towards a multiple of the identity, by what Ledoit and Wolf (2004) find best for so
@@ -39,20 +45,26 @@ class Whitening:
         Args:
             pooled: `[N, D]`, of captions as often as they occur, without noise. Null captions are left out.
             noise: its variance in each direction.
+            shown: `[N, S]`, what the images of these captions show, in uncorrelated numbers of variance one. Directions
+                that do not correlate with it more than chance would are left out, unless none does; None keeps all.
 
         Raises:
             DinogenError: fewer than two different captions.
         """
-        vectors = pooled[pooled.any(dim=1)].double().cpu()
+        known = pooled.any(dim=1)
+        vectors = pooled[known].double().cpu()
         different = len(vectors.unique(dim=0))
         if different < 2:
             raise DinogenError(f"the data set has {different} different captions; text needs at least two")
         mean = vectors.mean(dim=0)
         covariance = shrunk_covariance(vectors - mean)
         values, axes = torch.linalg.eigh(covariance)
-        kept = min(MOST, different - 1, len(mean))
+        kept = min(MOST if shown is None else len(mean), different - 1, len(mean))
         values, axes = values[-kept:].flip(0), axes[:, -kept:].flip(1)
-        return cls(mean.float(), (axes * (values.sqrt() / (values + noise))).float())
+        directions = axes * (values.sqrt() / (values + noise))
+        if shown is not None:
+            directions = canonical(directions, vectors - mean, shown[known].double().cpu())
+        return cls(mean.float(), directions.float())
 
     def __call__(self, pooled: Tensor) -> Tensor:
         """Vectors `[N, D]` as float32 `[N, K]` of length one; the null caption stays zero."""
@@ -85,6 +97,29 @@ class Whitening:
     def restore(cls, tensors: Mapping[str, Tensor]) -> Self:
         """The whitening whose `tensors()` these are."""
         return cls(tensors["mean"], tensors["directions"])
+
+
+def canonical(directions: Tensor, centred: Tensor, shown: Tensor) -> Tensor:
+    """Whitened directions `[D, K]` turned to those that correlate with what images show, and scaled by how much.
+
+    Chance correlates too, the more the fewer images there are. What it adds is taken off by the best shrinkage of the
+    singular values of a matrix with noise (Gavish and Donoho 2017, for the Frobenius norm).
+
+    Args:
+        directions: as fitted.
+        centred: `[N, D]`, vectors with mean zero.
+        shown: `[N, S]`.
+
+    Returns:
+        `[D, k]`, the directions that are surely not chance, at most `MOST`; the first ones as they were where none is.
+    """
+    left, correlations, _ = torch.linalg.svd(directions.T @ centred.T @ shown / len(centred), full_matrices=False)
+    sides = sorted((directions.shape[1], shown.shape[1]))
+    scale, ratio = math.sqrt(sides[1] / len(centred)), sides[0] / sides[1]
+    squares = (correlations / scale).square()
+    shrunk = scale * ((squares - ratio - 1).square() - 4 * ratio).clamp(min=0).sqrt() / squares.sqrt().clamp(min=1e-8)
+    found = squares > (1 + math.sqrt(ratio)) ** 2
+    return (directions @ left[:, found] * shrunk[found] if found.any() else directions)[:, :MOST]
 
 
 def shrunk_covariance(centred: Tensor) -> Tensor:

@@ -12,9 +12,11 @@ from dinogen.networks import Generator
 from dinogen.networks.generator import TEXT_PARTS
 from dinogen.networks.synthesis import block_resolutions
 from dinogen.opening import load_generator
+from dinogen.pyramid import PyramidSpec
 from dinogen.train.wording import Wording
 
 CODED_SAMPLES = 4096  # at most: the axes are found on these
+CODE_NUMBERS = 128  # what images show, for captions
 
 
 def start_from_snapshot(network: Generator, config: RunConfig) -> None:
@@ -53,6 +55,21 @@ def start_from_snapshot(network: Generator, config: RunConfig) -> None:
                 f"init_from {source}: {name} is {shapes[0]} there and {shapes[1]} by this config; give the {keys}"
             )
     network.load_state_dict(weights)
+
+
+def codes_of(spec: PyramidSpec, data: Path | str, stage: int, count: int) -> Tensor:
+    """What the first samples show in some uncorrelated numbers, `[n, k]`: codes that leave nothing out.
+
+    Args:
+        spec: of the pyramids.
+        data: the shards.
+        stage: resolution of the stage whose pyramids to read.
+        count: n, which is `CODED_SAMPLES` at most.
+    """
+    stored = load_pyramids(data, min(count, CODED_SAMPLES), stage)
+    coder = Coder(spec, CODE_NUMBERS)
+    coder.fit(stored)
+    return coder(stored)
 
 
 def fit_coder(coder: Coder, data: Path | str, stage: int, wording: Wording | None) -> dict[str, Tensor]:

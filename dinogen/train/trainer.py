@@ -43,7 +43,7 @@ from dinogen.train.randomness import Randomness
 from dinogen.train.rises import RiseWatch, log_rise
 from dinogen.train.run_folder import RunFolder
 from dinogen.train.run_log import LOG
-from dinogen.train.start import fit_coder, start_from_snapshot
+from dinogen.train.start import codes_of, fit_coder, start_from_snapshot
 from dinogen.train.stopping import SIGNAL_CAME, StopRequest, describe_end
 from dinogen.train.trackers import check_trackers
 from dinogen.train.watchdog import Watchdog
@@ -114,7 +114,8 @@ class Trainer:
             embeddings=config.words is not None and config.words.source == "images",
         )
         if self.wording is not None:
-            self.wording.fit()
+            coder, stage = self.comparer.coder, self.comparer.code_stage
+            self.wording.fit(lambda count: codes_of(coder.spec, config.data, stage, count))
         self.make_codes()
         for _, real_batch_size in all_batch_sizes(config):  # one beyond the data is refused now, not at a late stage
             self.loader.batches(real_batch_size, image_resolution=None, stage=None)

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dinogen.config import RunConfig
 from dinogen.data.folder import open_folder
-from dinogen.data.loader import Batch, load_captions, load_embeddings
+from dinogen.data.loader import Batch, load_all_captions, load_captions, load_embeddings
 from dinogen.distributed import from_first_rank, rank, world_size
 from dinogen.errors import DinogenError
 from dinogen.kept import Kept
@@ -45,6 +45,7 @@ class Wording(Kept):
     def __init__(self, config: RunConfig, rng: torch.Generator, device: torch.device):
         assert config.words is not None
         self.settings, self.rng, self.device = config.words, rng, device
+        self.data = config.data
         self.load(config.data)
         encoder = make_text_encoder(config.words.encoder, "--words.encoder").to(device)
         attention, guidance = config.words.attention and self.has_tokens, float(config.words.guidance)
@@ -54,15 +55,22 @@ class Wording(Kept):
         """Read the data set's captions, in the loader's random order."""
         self.captions: list[str | None] = from_first_rank(lambda: captions_of(data), self.device)
 
-    def fit(self) -> None:
-        """Fit the whitening to the data set, unless a checkpoint had it. Call on all ranks."""
+    def fit(self, show: Callable[[int], Tensor]) -> None:
+        """Fit the whitening to the data set, unless a checkpoint had it. Call on all ranks.
+
+        Args:
+            show: tells what the first of the samples show, at most so many, `[n, S]`; see `Whitening.fit`.
+        """
         if self.reader.whitening is None:
-            tensors = from_first_rank(lambda: self.fitted().tensors(), self.device)
+            tensors = from_first_rank(lambda: self.fitted(show).tensors(), self.device)
             self.reader.whitening = Whitening.restore(tensors)
 
-    def fitted(self) -> Whitening:
-        """A whitening of the data set's captions."""
-        return Whitening.fit(self.reader.table.pooled(self.captions))
+    def fitted(self, show: Callable[[int], Tensor]) -> Whitening:
+        """A whitening of the data set's captions, all of those that a sample has."""
+        shown = show(self.count)
+        told = load_all_captions(self.data, len(shown), verify="size")
+        rows = torch.tensor([row for row, its in enumerate(told) for _ in its], dtype=torch.int64)
+        return Whitening.fit(self.reader.table.pooled([caption for its in told for caption in its]), shown=shown[rows])
 
     @property
     def count(self) -> int:
@@ -187,7 +195,7 @@ class ImageWording(Wording):
         embeddings = from_first_rank(lambda: load_embeddings(data, MOST_TOLD, verify="size"), self.device)
         self.embeddings: Tensor = embeddings.to(self.device)  # fp16 `[n, D]`
 
-    def fitted(self) -> Whitening:
+    def fitted(self, show: Callable[[int], Tensor]) -> Whitening:
         return Whitening.fit(self.embeddings.float(), noise=NOISE**2 / self.embedder.width)
 
     @property
