@@ -1,6 +1,7 @@
 """Ways to compute the same step: they come to (nearly) the same gradient, in the types that docs/training.md says."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from torch.optim import Adam
 
 from dinogen.doctor import examine_compiler
 from dinogen.kept import KeptAdam
+from dinogen.train import building
+from dinogen.train.run_log import LOG
 from helpers.ranks import ROOT, torchrun
 
 
@@ -25,6 +28,14 @@ def one_step(data: Path, folder: Path, *flags: str, **environment: str) -> tuple
 @pytest.fixture(scope="module")
 def plain(shards32: Path, tmp_path_factory) -> tuple[Tensor, dict[str, str]]:
     return one_step(shards32, tmp_path_factory.mktemp("plain"))
+
+
+@pytest.mark.parametrize("has_units", [True, False])
+def test_bf16_that_a_processor_emulates_is_said_to_be_slow(monkeypatch, caplog, has_units):
+    monkeypatch.setattr(LOG, "propagate", True)
+    monkeypatch.setattr(building, "cpu_has_bf16", lambda: has_units)
+    building.warn_if_emulated(SimpleNamespace(mixed_precision="bf16", device=torch.device("cpu")))
+    assert ("take --precision no" in caplog.text) == (not has_units)
 
 
 def error(found: Tensor, expected: Tensor) -> float:

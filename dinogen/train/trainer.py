@@ -31,7 +31,7 @@ from dinogen.schedule import (
     stage_at,
 )
 from dinogen.train import checkpoint as checkpoints
-from dinogen.train.building import build_generator, build_teacher, check_against_data, compiled
+from dinogen.train.building import build_generator, build_teacher, check_against_data, compiled, warn_if_emulated
 from dinogen.train.comparing import Comparer
 from dinogen.train.ema import make_ema, update_ema
 from dinogen.train.health import BadSteps, StepChecks, Verdict
@@ -67,6 +67,7 @@ class Trainer:
         check_trackers(config.trackers)
         config = obey_environment(config)
         self.accelerator = make_accelerator(config.precision)
+        warn_if_emulated(self.accelerator)
         self.device = self.accelerator.device
         self.is_main = self.accelerator.is_main_process
         self.rank = self.accelerator.process_index

@@ -67,6 +67,7 @@ class Wording(Kept):
 
     def fitted(self, show: Callable[[int], Tensor]) -> Whitening:
         """A whitening of the data set's captions, all of those that a sample has."""
+        LOG.info("Reading the captions, to find what of them shows in the images.")
         shown = show(self.count)
         told = load_all_captions(self.data, len(shown), verify="size")
         rows = torch.tensor([row for row, its in enumerate(told) for _ in its], dtype=torch.int64)
