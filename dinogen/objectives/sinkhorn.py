@@ -139,8 +139,9 @@ class Transport:
         deviation: `[l, 1, 1]`, standard deviation of the allowed costs.
         distance: `[l]`, mean distance over the allowed pairs.
         check: not finite where one of the costs is not.
-        captions: `[N, M]`, distances of captions, and `[l, 1, 1]`, what they weigh in the costs for each unit of
-            temperature; None without them.
+        captions: `[N, M]` or `[l, N, M]`, distances of captions, and `[l, 1, 1]`, what they weigh in the costs for
+            each unit of temperature; None without them.
+        most: `[l, 1, 1]`, what they weigh at most at any temperature; None is anything.
     """
 
     cost: Tensor
@@ -149,6 +150,7 @@ class Transport:
     distance: Tensor
     check: Tensor
     captions: tuple[Tensor, Tensor] | None = None
+    most: Tensor | None = None
 
     @classmethod
     def between(cls, h: Tensor, targets: Tensor, mask_diagonal: bool = False) -> "Transport":
@@ -184,7 +186,8 @@ class Transport:
         if self.captions is None:
             return self.cost
         distances, weight = self.captions
-        return torch.addcmul(self.cost, temperature * weight, distances)
+        weight = temperature * weight
+        return torch.addcmul(self.cost, weight if self.most is None else weight.minimum(self.most), distances)
 
     def caption_pull(self, temperature: float) -> Tensor:
         """Where captions draw each h: the softmax mean of targets with their cost, less that without, `[l, N, C]`."""
@@ -307,18 +310,19 @@ class SinkhornDrift:
         to_real = Transport.between(generated, bands.split(real))
         to_generated = Transport.between(generated, generated, mask_diagonal=True)
         of_problem = h.map_of_share()
+        weighed = None
         if captions is not None:
-            sharpness = torch.stack([captions.sharpness[name] for name in h.names])[of_problem]
-            weight = sharpness.repeat_interleave(bands.count)[:, None, None] * to_real.deviation
-            to_real = replace(to_real, captions=(captions.to_real, weight))
-            to_generated = replace(to_generated, captions=(captions.to_generated, weight))
+            weighed = captions.at(h.names, h.map_of, share_of(len(h.map_of))).repeated(bands.count)
+            weight = weighed.sharpness * to_real.deviation
+            to_real = replace(to_real, captions=(weighed.to_real, weight), most=weighed.most)
+            to_generated = replace(to_generated, captions=(weighed.to_generated, weight), most=weighed.most)
 
         distances = bands.mean_per_map(torch.stack([to_real.distance, to_generated.distance], dim=1), h)
         distance = distances.mean(dim=2).clamp(min=SMALLEST_RMS)
         band_scale = (math.sqrt(generated.shape[2]) / distance)[of_problem].flatten()
         fields = [self.displacement(to_real, to_generated, band_scale, each) for each in self.temperatures]
-        if captions is not None and captions.guidance is not None:
-            sharp = replace(to_real, captions=(captions.to_real, captions.guided_sharpness * to_real.deviation))
+        if captions is not None and weighed is not None and captions.guidance is not None:
+            sharp = replace(to_real, captions=(weighed.to_real, weighed.guided * to_real.deviation))
             for field, each in zip(fields, self.temperatures):
                 field.addcmul_(captions.guidance, sharp.caption_pull(each))
         rms = bands.mean_per_map(torch.stack([field.square().mean(dim=(1, 2)) for field in fields], dim=1), h).sqrt()

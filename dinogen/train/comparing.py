@@ -1,5 +1,7 @@
 """From a batch of real images to a loss: draw, look, compare."""
 
+from dataclasses import replace
+
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -53,6 +55,7 @@ class Comparer:
         self.code_stage = teacher.specs.nearest_resolution(CODE_RESOLUTION)
         text_dim = wording.reader.text_dim if wording else 0
         self.coder = Coder(teacher.specs[self.code_stage], config.generator.z_dim, text_dim)
+        self._expected: tuple[int, dict[str, Tensor]] | None = None
         self.loss = make_loss(config, Surroundings(teacher.specs, self.see, accelerator.device, config.seed))
 
     def compare(self, batch: Batch, stage: Stage, checks: StepChecks, cur_nimg: int) -> ObjectiveResult:
@@ -72,6 +75,7 @@ class Comparer:
             z = self.coded(batch, z, words)
         elif self.wording is not None:
             words, captions = self.wording.of_step(self.wording.told_by(batch), batch_size)
+            captions = replace(captions, expected=self.expected_at(self.wording, stage.resolution))
         self.laps.lap("rest")
         images = self.draw(z, stage, words)
         self.laps.lap("generator")
@@ -96,6 +100,12 @@ class Comparer:
             checks.look(quantity, [value])
         checks.look("the loss", [result.loss])
         return result
+
+    def expected_at(self, wording: Wording, resolution: int) -> dict[str, Tensor]:
+        """What captions lead one to expect of the maps of a stage, found when the stage begins."""
+        if self._expected is None or self._expected[0] != resolution:
+            self._expected = resolution, wording.expectations(self.teacher.specs[resolution], resolution)
+        return self._expected[1]
 
     def arrived(self, gradient: Tensor, checks: StepChecks) -> None:
         """The gradient is at the images: the teacher's backward pass is over, and the generator's begins."""

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from dinogen.config import RunConfig
 from dinogen.data.folder import open_folder
-from dinogen.data.loader import Batch, load_all_captions, load_captions, load_embeddings
+from dinogen.data.loader import Batch, load_all_captions, load_captions, load_embeddings, load_pyramids
 from dinogen.distributed import from_first_rank, rank, world_size
 from dinogen.errors import DinogenError
 from dinogen.kept import Kept
 from dinogen.networks.words import Words
-from dinogen.objectives.captions import Captions
+from dinogen.objectives.captions import Captions, expectations
+from dinogen.pyramid import PyramidSpec, complete
 from dinogen.reader import Reader, Told
 from dinogen.tensor_files import Shapes
 from dinogen.text import Whitening, make_text_encoder
@@ -24,6 +25,9 @@ from dinogen.train.run_log import LOG
 MOST_TOLD = 2**16  # of the data set's captions or embeddings: from these generated images' are drawn
 FREQUENT = 256  # captions among which the ones for people are chosen
 SAME = 1e-3  # distance of vectors whose captions say the same
+MOST_SHOWN = 2**11  # images on which it is found where captions show
+SHOWN_BYTES = 2**30  # of their stored pyramids, at most
+NOISES = 4  # of each embedding, where it is found where they show
 NOISE = 0.75 / 0.25  # its length, in units of an embedding's (LAFITE, arXiv 2111.13792)
 
 
@@ -69,9 +73,33 @@ class Wording(Kept):
         """A whitening of the data set's captions, all of those that a sample has."""
         LOG.info("Reading the captions, to find what of them shows in the images.")
         shown = show(self.count)
-        told = load_all_captions(self.data, len(shown), verify="size")
-        rows = torch.tensor([row for row, its in enumerate(told) for _ in its], dtype=torch.int64)
-        return Whitening.fit(self.reader.table.pooled([caption for its in told for caption in its]), shown=shown[rows])
+        captions, image_of = self.all_told(len(shown))
+        assert not isinstance(captions, Tensor)
+        return Whitening.fit(self.reader.table.pooled(captions), shown=shown[image_of])
+
+    def all_told(self, count: int) -> tuple[Told, Tensor]:
+        """All that the first samples, at most `count`, are known by, and the number of the sample of each, `[c]`."""
+        captions = load_all_captions(self.data, count, verify="size")
+        image_of = torch.tensor([row for row, its in enumerate(captions) for _ in its], dtype=torch.int64)
+        return [caption for its in captions for caption in its], image_of
+
+    def expectations(self, spec: PyramidSpec, resolution: int) -> dict[str, Tensor]:
+        """What captions lead one to expect of the maps of a stage, see `objectives.captions`. Call on all ranks.
+
+        Args:
+            spec: of the stage's pyramids.
+            resolution: the stage's.
+        """
+
+        def found() -> dict[str, Tensor]:
+            LOG.info(f"Finding where in images of {resolution} pixels captions show.")
+            size = sum(2 * math.prod(shape) for shape in spec.stored_shapes().values())
+            stored = load_pyramids(self.data, min(self.count, MOST_SHOWN, max(1, SHOWN_BYTES // size)), resolution)
+            pyramid = complete(stored, spec)
+            told, image_of = self.all_told(len(pyramid["cls"]))
+            return expectations(pyramid, self.reader.vectors(told).cpu(), image_of)
+
+        return {name: part.to(self.device) for name, part in from_first_rank(found, self.device).items()}
 
     @property
     def count(self) -> int:
@@ -206,6 +234,11 @@ class ImageWording(Wording):
     def told_by(self, batch: Batch) -> Tensor:
         assert batch.embeddings is not None, "the loader reads them for such a run"
         return self.noisy(batch.embeddings.to(self.device, non_blocking=True))
+
+    def all_told(self, count: int) -> tuple[Tensor, Tensor]:
+        numbers = torch.arange(min(count, self.count)).repeat(NOISES)
+        noise = torch.randn(len(numbers), self.embedder.width, generator=torch.Generator().manual_seed(0))
+        return with_noise(self.embeddings[numbers.to(self.device)], noise.to(self.device)), numbers
 
     def picked(self, picks: Tensor) -> Tensor:
         return self.noisy(self.embeddings[picks.to(self.device)])
