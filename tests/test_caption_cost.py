@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from dinogen.objectives import Captions, captions
-from dinogen.objectives.captions import CaptionCost, effective_number, share_of_reals, sharpness_for
+from dinogen.objectives.captions import CaptionCost, effective_number, expectations, share_of_reals, sharpness_for
 from dinogen.objectives.sinkhorn import SinkhornDrift
 from helpers.attributes import independent, judged, trained
 from helpers.equal_captions import gradients
@@ -32,25 +32,37 @@ def reference_targets(cost: Tensor, epsilon: Tensor, iterations: int, targets: T
 
 
 def reference_drift(
-    h: Tensor, p: Tensor, words: Captions, x: float, guided_x: float, temperature: float, groups: int
+    h: Tensor,
+    p: Tensor,
+    words: Captions,
+    x: float,
+    guided_x: float,
+    temperature: float,
+    groups: int,
+    axes: Tensor | None = None,
 ) -> Tensor:
-    """V of one problem, h `[N, C]`, p `[M, C]`, at unit RMS."""
+    """V of one problem, h `[N, C]`, p `[M, C]`, at unit RMS; with axes `[k, r]` its captions are seen under these."""
     itself = torch.eye(len(h), dtype=torch.bool)
     real, own = torch.cdist(h, p).square(), torch.cdist(h, h).square()
     epsilon, own_epsilon = (temperature * cost.std(unbiased=False) for cost in (real, own[~itself]))
     u, v = words.generated.double(), words.real.double()
     null, null_real = u.norm(dim=1) == 0, v.norm(dim=1) == 0
+    if axes is not None:
+        u, v = u @ axes.double(), v @ axes.double()
     d, e = torch.cdist(u, v).square(), torch.cdist(u, u).square()
     unit = d[~null][:, ~null_real].mean()
     d, e = d / unit, e / unit
     d[null], d[:, null_real], e[null], e[:, null] = 1, 1, 1, 1
-    joint = real + x * epsilon * d
+    weight, guided_weight = x * epsilon, guided_x * epsilon
+    if axes is not None:
+        weight, guided_weight = (each.clamp(max=4 * unit) for each in (weight, guided_weight))
+    joint = real + weight * d
     parts = zip(joint.chunk(groups, dim=1), p.chunk(groups))
     to_real = torch.stack([reference_targets(part, epsilon, 3, targets) for part, targets in parts]).mean(dim=0)
-    own = (own + x * epsilon * e).masked_fill(itself, torch.inf)
+    own = (own + weight * e).masked_fill(itself, torch.inf)
     moves = to_real - reference_targets(own, own_epsilon, 3, h)
     if words.alphas is not None:
-        guided = real + guided_x * epsilon * d
+        guided = real + guided_weight * d
         pull = ((-guided / epsilon).softmax(dim=1) - (-real / epsilon).softmax(dim=1)) @ p
         moves = moves + (words.alphas.double()[:, None] - 1) * pull
     return moves / moves.square().mean().sqrt()
@@ -70,6 +82,47 @@ def test_drift_equals_the_reference(guided):
     expected = reference_drift(h, p, words, x, guided_x, temperature=0.3, groups=2)
     found = SinkhornDrift((0.3,)).drift(problems(h[None].float()), problems(p[None].float()), cost)
     torch.testing.assert_close(found.displacement[0].double(), expected, rtol=5e-4, atol=5e-4)
+
+
+@pytest.mark.parametrize("tells", [0.01, 3.0], ids=["little", "much"])
+def test_drift_of_a_location_equals_the_reference(tells):
+    """Where captions tell much, as many reals stay in play as elsewhere; where they tell little, they weigh little."""
+    rng = torch.Generator().manual_seed(1)
+    h, p = (torch.randn(2, n, 3, generator=rng, dtype=torch.float64) for n in (6, 12))
+    u, v = rows(6, 4, 2), rows(12, 4, 3)
+    u[1] = 0
+    v[::4] = 0
+    axes = tells * torch.randn(2, 4, 2, generator=rng)
+    words = Captions(u, v, torch.linspace(1, 2.5, 6), {"map0": axes})
+    cost = CaptionCost.between(words, {"map0": 2})
+    weighed = cost.at(["map0"], torch.zeros(2, dtype=torch.int64), slice(None))
+    in_play = effective_number(-weighed.sharpness * weighed.to_real)[:, u.any(dim=1)] / 12
+    torch.testing.assert_close(in_play.median(dim=1).values, torch.full((2,), 1 / 7), atol=0.01, rtol=0)
+    found = SinkhornDrift((0.3,)).drift(problems(h.float()), problems(p.float()), cost).displacement.double()
+    x = weighed.sharpness.flatten().tolist()
+    expected = torch.stack(
+        [reference_drift(h[i], p[i], words, x[i], 3 * x[i], temperature=0.3, groups=2, axes=axes[i]) for i in (0, 1)]
+    )
+    for some, others in zip(found, expected):  # the reference has unit RMS in each location, the drift in each map
+        some = some / some.square().mean().sqrt()
+        torch.testing.assert_close(some, others, rtol=1e-3, atol=1e-3)
+
+
+def test_expectations_are_what_captions_tell_of_a_place():
+    """Two captions an image. One number of five tells of the first place, another of half of the second's features."""
+    rng = torch.Generator().manual_seed(0)
+    said = torch.randn(600, 5, generator=rng)
+    captions = said.repeat_interleave(2, dim=0)
+    captions[1::2, 2:] = torch.randn(600, 3, generator=rng)  # they agree on the first two numbers alone
+    level = torch.randn(600, 4, 3, generator=rng)
+    level[:, :, 0] = 5 * said[:, :1]
+    level[:, :2, 1] += 2 * said[:, 1:2]
+    found = expectations({"l1_1x3": level[:, :, None]}, captions, torch.arange(1200) // 2)["l1_1x3"]
+    steps = torch.eye(5) @ found  # what a step of each number changes
+    torch.testing.assert_close(steps[0, 0].norm(), torch.tensor(10.0), rtol=0.05, atol=0)
+    torch.testing.assert_close(steps[1, 1].norm(), torch.tensor(2 * 2**0.5), rtol=0.15, atol=0)
+    assert steps[0, 1:].norm() < 0.6 and steps[1, [0, 2, 3, 4]].norm() < 0.6
+    assert steps[2].norm() < 0.3, "nothing is told of the third place"
 
 
 @pytest.mark.parametrize("bands", [1, 2])
@@ -145,6 +198,18 @@ def test_equal_joint_distributions_push_nothing_outwards():
 # ---- guidance
 
 
+def test_equal_joint_distributions_push_nothing_outwards_at_locations():
+    rng = torch.Generator().manual_seed(0)
+    problem_count, count, reals = 150, 16, 64
+    u, v = (torch.nn.functional.normalize(torch.randn(n, 8, generator=rng)) for n in (count, reals))
+    h, p = (torch.randn(problem_count, len(c), 8, generator=rng) + 3 * c for c in (u, v))
+    axes = (3 * torch.eye(8)).expand(problem_count, -1, -1)
+    cost = CaptionCost.between(Captions(u, v, expected={"map0": axes}), {"map0": problem_count})
+    drift = SinkhornDrift().drift(problems(h), problems(p), cost).displacement
+    outwards = (drift * h).mean() / h.square().mean().sqrt()
+    assert abs(outwards) <= 0.06, f"{outwards:.3f} of the RMS"
+
+
 def test_guidance_pulls_towards_what_captions_say_in_proportion():
     """Features that lie anywhere are pulled to where the reals with their captions lie."""
     u, v = rows(32, 4, 0), rows(96, 4, 1)
@@ -179,6 +244,17 @@ def test_ranks_find_what_one_process_finds(ranks, tmp_path):
 def test_pictures_obey_captions_and_stay_different():
     found = judged(trained(400))
     assert found["obeys"] >= 0.98 and found["spread"] < 0.45 and found["second"] > 0.38
+
+
+def test_pictures_obey_sooner_where_places_know_what_captions_say_of_them():
+    obeys = [judged(trained(100, local=local))["obeys"] for local in (False, True)]
+    assert obeys[0] < 0.85 < 0.95 < obeys[1], obeys
+
+
+@pytest.mark.slow
+def test_long_training_at_locations_has_the_reals_own_spread_within_a_caption():
+    found = judged(trained(1500, count=256, local=True))
+    assert found["obeys"] >= 0.98 and 0.27 <= found["spread"] <= 0.33 and found["second"] > 0.38, found
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from dinogen.objectives import Captions
+from dinogen.objectives.captions import expectations
 from dinogen.objectives.sinkhorn import SinkhornDrift
 
 PLACES, EACH = 4, 3  # attributes of a place
@@ -45,6 +46,13 @@ def dropped(captions: Tensor, rng: torch.Generator) -> Tensor:
     return captions * (torch.rand(len(captions), 1, generator=rng) >= DROPPED)
 
 
+def expected_of(spread: float = SPREAD) -> dict[str, Tensor]:
+    """What captions lead one to expect of each place, by 1,000 real pictures."""
+    rng = torch.Generator().manual_seed(5)
+    captions = draw_captions(1000, rng)
+    return expectations(as_pyramid(draw_reals(captions, rng, spread)), captions, torch.arange(1000))
+
+
 def as_pyramid(pictures: Tensor) -> dict[str, Tensor]:
     """One map of four places, and one of the whole."""
     return {"l1_2x2": pictures.transpose(1, 2).unflatten(2, (2, 2)), "cls": pictures.flatten(1)}
@@ -71,6 +79,7 @@ def trained(
     guided: bool = False,
     spread: float = SPREAD,
     count: int = COUNT,
+    local: bool = False,
 ) -> Sketcher:
     """A sketcher trained on fresh reals in each step.
 
@@ -81,7 +90,9 @@ def trained(
         guided: in half of the steps by an α up to 2.5.
         spread: of the reals.
         count: of generated, and of real, pictures a step.
+        local: each place compares captions by what they lead one to expect there.
     """
+    expected = expected_of(spread) if local else None
     rng = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
     sketcher, objective = Sketcher(), SinkhornDrift()
@@ -94,7 +105,7 @@ def trained(
         alpha = 1 + 1.5 * torch.rand((), generator=rng) if guided and step % 2 else torch.ones(())
         alphas = alpha.expand(count)
         pictures = sketcher(torch.randn(count, Z_DIM, generator=rng), captions, alphas)
-        words = Captions(captions, dropped(of_real(real_captions, rng), rng), alphas if guided else None)
+        words = Captions(captions, dropped(of_real(real_captions, rng), rng), alphas if guided else None, expected)
         loss = objective(as_pyramid(pictures), as_pyramid(real), words).loss
         optimizer.zero_grad()
         loss.backward()
