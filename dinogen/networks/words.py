@@ -93,7 +93,8 @@ class CaptionStyle(nn.Module):
 
     def forward(self, words: Words) -> Tensor:
         """`[N, w_dim]`."""
-        w = self.pooled(words.pooled)
+        # An embedding has length one. Its numbers shall be as large as those of a latent, to be learned from as fast.
+        w = self.pooled(words.pooled * self.pooled.in_features**0.5)
         return w if words.guidance is None else w + self.guidance(waves(words.guidance))
 
 
