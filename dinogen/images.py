@@ -1,6 +1,7 @@
 """Small things that everybody needs who shows or stores an image."""
 
 import errno
+import io
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -147,11 +148,17 @@ def to_pil(image: Tensor) -> Image.Image:
 
 def save_png(image: Image.Image, path: Path, about: str = "") -> None:
     """Write a PNG whole or not at all; `about` is kept inside it, see `said_of`."""
-    kept = PngInfo()
+    with atomic_file(Path(path)) as temporary:
+        temporary.write_bytes(png_bytes(image, about))
+
+
+def png_bytes(image: Image.Image, about: str = "") -> bytes:
+    """What `save_png` writes."""
+    kept, stream = PngInfo(), io.BytesIO()
     if about:
         kept.add_text(PNG_KEY, about)
-    with atomic_file(Path(path)) as temporary:
-        image.save(temporary, format="PNG", pnginfo=kept)
+    image.save(stream, format="PNG", pnginfo=kept)
+    return stream.getvalue()
 
 
 def said_of(path: Path) -> str | None:

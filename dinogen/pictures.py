@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from dinogen.images import to_pil, to_uint8
-from dinogen.pyramid import Pyramid, PyramidSpec, level_name
+from dinogen.images import image_grid, stack, to_pil, to_uint8
+from dinogen.pyramid import Pyramid, PyramidSpec, colour_name, level_name
 
 TILE = 128  # side of an image or a map in a picture, in pixels
 GAP = 4
@@ -35,6 +35,24 @@ def pyramid_picture(images: Tensor, pyramid: Pyramid, groups: Mapping[str, int])
             for row, tile in enumerate(rows[:, column]):
                 page.paste(to_pil(tile), (left, HEADING + row * (TILE + GAP)))
     return page
+
+
+def pyramid_rows(pyramid: Pyramid, spec: PyramidSpec) -> Image.Image:
+    """What a teacher sees of the first of some images: a row for each layer, from coarse to fine, and one of colours.
+
+    Args:
+        pyramid: theirs. The other images are there so that a colour means the same in a map as among them.
+        spec: of their stage.
+    """
+    rows = {f"Layer {layer}": [level_name(layer, g) for g in spec.levels_of(layer) if g > 1] for layer in spec.layers}
+    rows["Colours"] = [colour_name(g) for g in spec.colour_levels]
+    pictures = {}
+    for title, names in rows.items():
+        maps = [F.interpolate(colours(name, pyramid[name])[:1], size=(TILE, TILE)) for name in names]
+        labels = [name.rpartition("_")[2].replace("x", "×") for name in names]
+        if maps:
+            pictures[title] = image_grid(to_uint8(torch.cat(maps)), len(maps), labels=labels)
+    return stack(pictures)
 
 
 def last_layer(pyramid: Pyramid, spec: PyramidSpec) -> Pyramid:

@@ -132,13 +132,28 @@ def teacher_of_model(model: str, name: str, device: torch.device) -> Teacher | N
     if name == "none":
         return None
     try:
-        run = run_of(model)
-        if run is None:
-            raise UsageError(f"{model}: not of a run, so that its teacher is not known")
-        specs = read_specs(run / "teacher.json")
-        return teacher_of(specs, None if name == "auto" else name, flag="--teacher").to(device)
+        return open_teacher(model, name, device)
     except DinogenError as error:
         if name != "auto":
             raise
         print(f"Only pixels are compared: {error}", file=sys.stderr)
         return None
+
+
+def open_teacher(model: str, name: str, device: torch.device) -> Teacher:
+    """The teacher of a model's run.
+
+    Args:
+        model: a run, or a snapshot in one.
+        name: `auto`, or the folder of a copy.
+        device: where it shall lie.
+
+    Raises:
+        UsageError: the model is of no run.
+        DinogenError: the teacher is not there or is another one.
+    """
+    run = run_of(model)
+    if run is None:
+        raise UsageError(f"{model}: not of a run, so that its teacher is not known")
+    specs = read_specs(run / "teacher.json")
+    return teacher_of(specs, None if name == "auto" else name, flag="--teacher").to(device)

@@ -32,6 +32,21 @@ def _latent(seed: int, index: int, z_dim: int) -> Tensor:
     return torch.randn(z_dim, generator=torch.Generator().manual_seed(state >> 1))
 
 
+def describe_sample(
+    generator: Generator, seed: int, truncation_psi: float, prompt: str | None = None, guidance: float = 1.0
+) -> str:
+    """What files keep of how a sample was drawn; its number stands in their names.
+
+    Args:
+        generator: that drew it.
+        seed, truncation_psi: see `sample_images`.
+        prompt: None where there is none.
+        guidance: how far the prompt was exaggerated.
+    """
+    about = f"model {generator.fingerprint}, seed {seed}, truncation_psi {truncation_psi:g}"
+    return about if prompt is None else f"{about}, guidance {guidance:g}, prompt: {prompt}"
+
+
 @torch.no_grad()
 def sample_images(
     generator: Generator,

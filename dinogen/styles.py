@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, float32
 
 from dinogen.errors import DinogenError
@@ -24,8 +24,12 @@ def save_style(w: Tensor, network: Generator, path: Path) -> None:
         path: a `.safetensors`.
     """
     with atomic_file(path) as temporary:
-        save_file({"w": w.detach().cpu().contiguous()}, temporary, metadata={"generator": network.fingerprint})
-        temporary.chmod(0o644)
+        temporary.write_bytes(style_bytes(w, network))
+
+
+def style_bytes(w: Tensor, network: Generator) -> bytes:
+    """What `save_style` writes."""
+    return save({"w": w.detach().cpu().contiguous()}, metadata={"generator": network.fingerprint})
 
 
 def read_style(path: Path, network: Generator) -> Tensor:

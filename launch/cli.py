@@ -17,6 +17,7 @@ VERBS = {
     "interpolate": "walk between faces: a strip, a GIF or a film",
     "mix": "coarse styles of some faces with fine styles of others, as a table",
     "project": "find the face of a generator that is nearest to a photo",
+    "play": "play with a generator on a page in the browser",
     "export": "write a generator for other programs: ONNX, torch, a smaller snapshot",
     "push": "put a generator and its model card on the Hugging Face Hub",
     "evaluate": "judge a generator with networks not used in its training",

@@ -22,7 +22,7 @@ from launch.renamed import Renamed, is_gone
 from launch.wording import PlainHelp, as_flag, explain, kind_of, takes_list, takes_pairs
 
 PRESETS = Path(__file__).parent.parent / "configs"
-TEXTS = ("prompt", "from", "to", "contact")  # keys whose values are words, never a path
+TEXTS = ("prompt", "from", "to", "contact", "auth")  # keys whose values are words, never a path
 COMMON = ("help", "config", "print_config", "quiet", "json", "debug")
 
 

@@ -1,6 +1,7 @@
 """`dinogen project`: the face of a generator that is nearest to a photo."""
 
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -18,9 +19,12 @@ if TYPE_CHECKING:
     from dinogen.library import Generator
     from dinogen.project import Step
     from dinogen.teachers import Teacher
+    from shards.photo import Cropper
+    from shards.sources import Source
 
 FILM_FRAMES = 96
 LAST_FRAMES = 24  # for which a film rests at its end
+NO_PICTURE = ("not-an-image", "damaged", "empty-file", "unreadable", "needs-package")  # causes
 CONSENT = (
     "If the photo shows a real person: ask that person first, for this use and for what you will show. The styles are "
     "personal data like the photo; delete them when you delete it."
@@ -105,37 +109,65 @@ def open_crop(path: Path, resolution: int, aligned: bool) -> "Tensor":
     Raises:
         UsageError: no picture, no face in it, or one that is too small.
     """
+    from dinogen.errors import UsageError
+    from shards.decode import Rejected
+    from shards.sources import FileSource
+
+    try:
+        return crop_of(FileSource(path.name, str(path)), resolution, aligned)
+    except OSError as error:
+        raise UsageError(f"--image {path}: unreadable, {error.strerror}; name a photo that is there") from error
+    except Rejected as error:
+        raise UsageError(f"--image {path}: {error.cause}, {error.detail}; {remedy_for(error.cause)}") from error
+
+
+def remedy_for(cause: str) -> str:
+    """What to do about a photo that gives no crop."""
+    if cause == "not-square":
+        return "leave out --aligned"
+    if cause in NO_PICTURE:
+        return "take a JPEG or PNG"
+    return "take another photo, or --aligned for a crop"
+
+
+def crop_of(source: "Source", resolution: int, aligned: bool) -> "Tensor":
+    """The largest face of a photo as the data have it, uint8 `[3, R, R]`.
+
+    Args:
+        source: the photo.
+        resolution: R.
+        aligned: whether it is a crop already, square: nothing is searched or cut.
+
+    Raises:
+        Rejected: no picture, no face in it, or one that is too small; `not-square`.
+    """
     from PIL import Image
 
     from dinogen.data.image import decode_image
     from dinogen.data.schema import CropSize
-    from dinogen.errors import UsageError
     from shards.decode import Rejected, decode
-    from shards.options import CropOptions
-    from shards.photo import Cropper, encode
-    from shards.sources import FileSource
+    from shards.photo import encode
 
+    if aligned:
+        image = decode(source.read())
+        if image.width != image.height:
+            raise Rejected("not-square", f"{image.width}×{image.height} pixels; a crop is square")
+        reduced = image.resize((resolution, resolution), Image.Resampling.BOX)  # as crops become images of a stage
+        return decode_image(encode(reduced, "png"), crop_size=resolution)
     size = min((side for side in get_args(CropSize) if side >= resolution), default=max(get_args(CropSize)))
-    try:
-        if aligned:
-            image = decode(path.read_bytes())
-            if image.width != image.height:
-                raise UsageError(
-                    f"--image {path}: {image.width}×{image.height} pixels; a crop is square: leave out --aligned"
-                )
-            reduced = image.resize((resolution, resolution), Image.Resampling.BOX)  # as crops become images of a stage
-            return decode_image(encode(reduced, "png"), crop_size=resolution)
-        source = FileSource(path.name, str(path))
-        outcome = Cropper(CropOptions(size=size, min_sharpness=0, format="png"))(source)
-    except OSError as error:
-        raise UsageError(f"--image {path}: unreadable, {error.strerror}; name a photo that is there") from error
-    except Rejected as error:
-        raise UsageError(f"--image {path}: {error.cause}, {error.detail}; take a JPEG or PNG") from error
+    outcome = cropper_of(size)(source)
     if not outcome.crops:
-        raise UsageError(
-            f"--image {path}: {outcome.cause}, {outcome.detail}; take another photo, or --aligned for a crop"
-        )
+        raise Rejected(outcome.cause, outcome.detail)
     return decode_image(outcome.crops[0].picture, resolution, size)
+
+
+@cache
+def cropper_of(size: int) -> "Cropper":
+    """Cuts photos as data are cut; its detector is opened once."""
+    from shards.options import CropOptions
+    from shards.photo import Cropper
+
+    return Cropper(CropOptions(size=size, min_sharpness=0, format="png"))
 
 
 def main(argv: list[str] | None = None) -> int:

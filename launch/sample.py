@@ -1,7 +1,7 @@
 """`dinogen sample`: draw faces with a trained generator."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,7 +89,7 @@ def work(args: Namespace) -> None:
     from dinogen.images import save_png, to_pil
     from dinogen.library import Generator
     from dinogen.progress import progress_bar
-    from dinogen.sample import sample_batches
+    from dinogen.sample import describe_sample, sample_batches
 
     prompts = prompts_of(args)
     check_words(args, bool(prompts), PROMPTS)
@@ -101,8 +101,8 @@ def work(args: Namespace) -> None:
         generator.words_of(prompts, args.guidance)  # refuses what cannot be drawn before anything is written
         generator.reader.vectors(prompts)  # all of them, so that it is said before the drawing which are too long
     output = args.output
-    about = f"model {generator.network.fingerprint}, seed {args.seed}, truncation_psi {args.truncation_psi:g}"
-    series = list(series_of(prompts, about, args.guidance))
+    drawn_with = generator.network, args.seed, args.truncation_psi
+    series = list(series_of(prompts, lambda prompt: describe_sample(*drawn_with, prompt, args.guidance)))
     count = args.count or (COUNT_OF_EACH if len(series) > 1 else COUNT)
     others = others_in(output, {each.about for each in series}, args.replace)
     shown, most = [], GRID_IMAGES if len(series) == 1 else TABLE_COLUMNS
@@ -175,13 +175,13 @@ def prompts_of(args: Namespace) -> list[str]:
     return [line for line in lines if line]
 
 
-def series_of(prompts: list[str], about: str, guidance: float) -> Iterator[Series]:
-    """What is to be drawn."""
+def series_of(prompts: list[str], about: Callable[[str | None], str]) -> Iterator[Series]:
+    """What is to be drawn; `about` says what the files of a prompt keep."""
     if not prompts:
-        yield Series(None, "", about)
+        yield Series(None, "", about(None))
     for number, prompt in enumerate(prompts):
         prefix = f"prompt{number:04d}-" if len(prompts) > 1 else ""
-        yield Series(prompt, prefix, f"{about}, guidance {guidance:g}, prompt: {prompt}")
+        yield Series(prompt, prefix, about(prompt))
 
 
 def names_of(seed: int, count: int) -> Iterator[str]:

@@ -87,6 +87,16 @@ class FileSource(Source):
 
 
 @dataclass(frozen=True, slots=True)
+class BytesSource(Source):
+    """A photo that lies in no file."""
+
+    payload: bytes
+
+    def read(self) -> bytes:
+        return self.payload
+
+
+@dataclass(frozen=True, slots=True)
 class MemberSource(Source):
     """A photo inside a `.zip` or `.tar`, read in place: nothing is unpacked, and no name becomes a path."""
 

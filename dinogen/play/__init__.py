@@ -1,0 +1,1 @@
+"""The playground: a page in the browser that draws with a generator. `page` alone knows Gradio."""
