@@ -49,7 +49,7 @@ def pyramid_rows(pyramid: Pyramid, spec: PyramidSpec) -> Image.Image:
     pictures = {}
     for title, names in rows.items():
         maps = [F.interpolate(colours(name, pyramid[name])[:1], size=(TILE, TILE)) for name in names]
-        labels = [name.rpartition("_")[2].replace("x", "×") for name in names]
+        labels = [name.rpartition("_")[2] for name in names]
         if maps:
             pictures[title] = image_grid(to_uint8(torch.cat(maps)), len(maps), labels=labels)
     return stack(pictures)

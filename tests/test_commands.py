@@ -218,6 +218,7 @@ HOME_FLAGS = {
     "mix": ["model", "output", "encoder"],
     "project": ["model", "image", "output", "teacher"],
     "export": ["model", "output", "encoder"],
+    "play": ["model", "encoder", "teacher", "auth-file"],
     "push": ["model", "repo"],
     "evaluate": ["model", "output", "data", "inception", "clip", "teacher", "attributes", "encoder"],
     "compare": ["model", "output", "data", "inception", "clip", "teacher", "attributes", "encoder"],

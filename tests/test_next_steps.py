@@ -41,7 +41,7 @@ SLOW = {
     "demo": "--input 'my photos' --output 'my demo'",
     "doctor": "--output runs --data 'my shards'",
 }
-WITHOUT = {"bench", "completion", "push"}  # push has tests of its own
+WITHOUT = {"bench", "completion", "push", "play"}  # push and play have tests of their own
 
 
 def next_step(line: str) -> str | None:

@@ -59,7 +59,9 @@ CSS = """
 .dinogen-figures strong { font-size: 1.4em; font-variant-numeric: tabular-nums; }
 .dinogen-figures span { opacity: .75; }
 .dinogen-figure { margin: 0 0 1em; }
-.dinogen-figure img { max-width: 100%; }
+.dinogen-figure img { max-width: min(100%, 640px); }
+.dinogen-pair { display: flex; flex-wrap: wrap; gap: 1.5em; align-items: flex-start; }
+.dinogen-pair > .dinogen-face { width: 200px; margin-top: 20px; }
 .dinogen-log { white-space: pre-wrap; overflow-wrap: anywhere; font-size: .85em; margin-top: 1em; }
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); gap: 12px; }
 .plots svg { width: 100%; height: auto; font: 11px system-ui, sans-serif; fill: currentColor; }
@@ -211,10 +213,10 @@ class Page:
             with gr.Column(scale=1, min_width=240):
                 self.agreed = gr.Checkbox(label="The person has agreed, or it is nobody's photo", elem_id="agreed")
                 self.aligned = gr.Checkbox(label="It is a crop already, square", elem_id="aligned")
-                self.photo = gr.File(label=f"Photo, at most {PHOTO_MEGABYTES} MB", height=140, elem_id="photo")
+                self.photo = gr.File(label=f"Photo, at most {PHOTO_MEGABYTES} MB", height=180, elem_id="photo")
                 self.steps = gr.Slider(10, MOST_STEPS, STEPS, step=10, label="Steps", elem_id="steps", buttons=[])
                 with gr.Row():
-                    self.go = gr.Button("Find its face", variant="primary", elem_id="go", min_width=100)
+                    self.go = gr.Button("Find its face", variant="primary", elem_id="go", min_width=140)
                     self.stop = gr.Button("Stop", elem_id="stop", min_width=60)
                     self.forget = gr.Button("Forget", elem_id="forget", min_width=60)
             with gr.Column(scale=2, min_width=320):
@@ -334,7 +336,8 @@ class Page:
             return {"mixed": pieces.shown(studio.mix(settings), f"mixed-{stem}.png", "Mixed styles", about)}
         if settings.tab == "teacher" and (picture := studio.pyramid(settings)):
             face = pieces.picture(png_bytes(to_pil(studio.face(settings))), f"Face {settings.face}", "dinogen-face")
-            return {"pyramid": face + pieces.shown(picture, f"pyramid-{studio.file_name(settings)}", "Pyramid", about)}
+            maps = pieces.shown(picture, f"pyramid-{studio.file_name(settings)}", "Pyramid", about)
+            return {"pyramid": f'<div class="dinogen-pair">{face}<div>{maps}</div></div>'}
         return {}
 
     def details_of(self, settings: Settings) -> str:

@@ -42,7 +42,7 @@ class Settings:
     psi: float = 1.0
     prompt: str = ""
     guidance: float = 1.0
-    count: int = 12
+    count: int = 8
     face: int = 0
     start: int = 0
     end: int = 1
