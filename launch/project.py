@@ -3,7 +3,7 @@
 import sys
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING
 
 from jsonargparse import Namespace
 from jsonargparse.typing import PositiveInt
@@ -16,6 +16,7 @@ from launch.options import Seed
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dinogen.data.schema import CropSize
     from dinogen.library import Generator
     from dinogen.project import Step
     from dinogen.teachers import Teacher
@@ -115,8 +116,6 @@ def open_crop(path: Path, resolution: int, aligned: bool) -> "Tensor":
 
     try:
         return crop_of(FileSource(path.name, str(path)), resolution, aligned)
-    except OSError as error:
-        raise UsageError(f"--image {path}: unreadable, {error.strerror}; name a photo that is there") from error
     except Rejected as error:
         raise UsageError(f"--image {path}: {error.cause}, {error.detail}; {remedy_for(error.cause)}") from error
 
@@ -144,7 +143,7 @@ def crop_of(source: "Source", resolution: int, aligned: bool) -> "Tensor":
     from PIL import Image
 
     from dinogen.data.image import decode_image
-    from dinogen.data.schema import CropSize
+    from dinogen.data.schema import CROP_SIZES
     from shards.decode import Rejected, decode
     from shards.photo import encode
 
@@ -154,7 +153,7 @@ def crop_of(source: "Source", resolution: int, aligned: bool) -> "Tensor":
             raise Rejected("not-square", f"{image.width}×{image.height} pixels; a crop is square")
         reduced = image.resize((resolution, resolution), Image.Resampling.BOX)  # as crops become images of a stage
         return decode_image(encode(reduced, "png"), crop_size=resolution)
-    size = min((side for side in get_args(CropSize) if side >= resolution), default=max(get_args(CropSize)))
+    size = next((side for side in CROP_SIZES if side >= resolution), CROP_SIZES[-1])
     outcome = cropper_of(size)(source)
     if not outcome.crops:
         raise Rejected(outcome.cause, outcome.detail)
@@ -162,7 +161,7 @@ def crop_of(source: "Source", resolution: int, aligned: bool) -> "Tensor":
 
 
 @cache
-def cropper_of(size: int) -> "Cropper":
+def cropper_of(size: "CropSize") -> "Cropper":
     """Cuts photos as data are cut; its detector is opened once."""
     from shards.options import CropOptions
     from shards.photo import Cropper

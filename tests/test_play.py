@@ -102,7 +102,7 @@ def test_faces_are_those_of_the_library(studio):
     assert apart(studio.page(settings), expected) <= 1
     assert apart(studio.face(replace(settings, face=4)), expected[4]) <= 1
     assert apart(studio.face(replace(settings, face=4, count=1)), expected[4]) <= 1, "a face that is not in the grid"
-    assert apart(studio.page(replace(settings, seed=4)), expected) > 20
+    assert apart(studio.page(replace(settings, seed=4)), expected) > 5
 
 
 def test_a_saved_face_keeps_its_seed_and_settings(studio):
@@ -340,7 +340,7 @@ def test_a_port_that_is_taken_is_one_line(studio):
 
 def test_what_is_read_is_deleted_and_what_lies_elsewhere_is_left(tmp_path):
     pytest.importorskip("gradio", reason="needs pip install 'dinogen[play]'")
-    from dinogen.play.page import read_and_delete
+    from dinogen.play.answers import read_and_delete
 
     inside = tmp_path / "uploads" / "0123" / "me.jpg"
     inside.parent.mkdir(parents=True)

@@ -1,1 +1,1 @@
-"""The playground: a page in the browser that draws with a generator. `page` alone knows Gradio."""
+"""The playground: a page in the browser that draws with a generator. `page` and `answers` alone know Gradio."""

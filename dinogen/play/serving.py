@@ -91,7 +91,7 @@ def served(studio: Studio, open_photo: Callable, place: Place) -> Iterator[str]:
 
     Args:
         studio: draws.
-        open_photo: see `Page`.
+        open_photo: see `Answers`.
         place: where.
 
     Raises:
@@ -104,15 +104,16 @@ def served(studio: Studio, open_photo: Callable, place: Place) -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="dinogen-play-", ignore_cleanup_errors=True) as folder:
         os.environ[TEMPORARY] = folder
         try:
-            import gradio as gr
+            from gradio.themes import Default
             from starlette.middleware import Middleware
 
+            from dinogen.play.answers import Answers
             from dinogen.play.page import CSS, PHOTO_MEGABYTES, Page
 
-            blocks = Page(studio, open_photo, Path(folder)).build()
+            blocks = Page(Answers(studio, open_photo, Path(folder))).build()
             fonts = ["system-ui", "sans-serif"]
             options = {
-                "theme": gr.themes.Default(font=fonts, font_mono=["ui-monospace", "monospace"]),
+                "theme": Default(font=fonts, font_mono=["ui-monospace", "monospace"]),
                 "css": CSS,
                 "max_file_size": f"{PHOTO_MEGABYTES}mb",
                 "app_kwargs": {"middleware": [Middleware(Guarded)]},
