@@ -3,7 +3,10 @@
 import io
 import os
 import re
+import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -32,6 +35,7 @@ from helpers.worded import NARROW
 from launch import play
 from launch.play import PASSWORD, auth_of, open_photo
 
+ROOT = Path(__file__).parent.parent
 LIMITS = Limits(words=True, guidance=2.5, mixes=(4, 8))
 PROMPT = "a woman with red hair"
 
@@ -324,6 +328,28 @@ def test_a_password_is_asked_for(studio):
             assert visitor.post(f"{address}login", data={"username": "me", "password": "no"}).status_code == 400
             assert visitor.post(f"{address}login", data={"username": "me", "password": "secret"}).status_code == 200
             assert visitor.get(f"{address}config").status_code == 200
+
+
+def test_the_command_serves_until_it_is_interrupted(studio, tmp_path):
+    pytest.importorskip("gradio", reason="needs pip install 'dinogen[play]'")
+    import httpx
+
+    address = f"http://127.0.0.1:{(port := free_port())}/"
+    command = [sys.executable, "-m", "launch.play", "--model", studio.model, "--port", str(port), "--device", "cpu"]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout.readline() == f"Serving {address}: open it in a browser; Ctrl-C ends it.\n"
+        assert httpx.get(address).status_code == 200
+        assert len(list(tmp_path.glob("dinogen-play-*"))) == 1
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        assert (process.returncode, said.splitlines()[-1]) == (130, "dinogen play: the page is closed")
+        assert list(tmp_path.glob("dinogen-play-*")) == []
+    finally:
+        process.kill()
 
 
 def test_a_port_that_is_taken_is_one_line(studio):

@@ -1,7 +1,6 @@
 """What the page answers when something on it is used. All drawing is `studio`'s."""
 
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -40,7 +39,6 @@ class Answers:
     def __init__(self, studio: Studio, open_photo: OpenPhoto, uploads: Path):
         self.studio, self.open_photo, self.uploads = studio, open_photo, uploads.resolve()
         self.training = Training.of(studio.model)
-        self.opening = threading.Lock()
 
     @property
     def limits(self) -> Limits:
@@ -49,6 +47,7 @@ class Answers:
         return limits if self.training else replace(limits, tabs=tuple(tab for tab in limits.tabs if tab != "training"))
 
     def about_model(self) -> str:
+        """The heading."""
         generator = self.studio.generator
         side = generator.resolution
         steered = ", steered by words" if self.limits.words else ""
@@ -198,14 +197,11 @@ class Answers:
 
     def reopen(self, request: gr.Request, *values: object) -> list:
         """Draw with the newest snapshot from now on, in all tabs of all visitors."""
-        with self.opening:
-            try:
-                self.studio.open()
-                words = (
-                    f"All tabs draw with the newest snapshot now: model {self.studio.generator.network.fingerprint}."
-                )
-            except DinogenError as error:
-                words = str(error)
+        try:
+            self.studio.open()
+            words = f"All tabs draw with the newest snapshot now: model {self.studio.generator.network.fingerprint}."
+        except DinogenError as error:
+            words = str(error)
         settings, complaints = self.settings_of(values)
         return [self.about_model(), pieces.paragraph(words), *self.drawn(settings, complaints, request)]
 

@@ -181,7 +181,7 @@ class Page:
                 self.photo = gr.File(label=f"Photo, at most {PHOTO_MEGABYTES} MB", height=180, elem_id="photo")
                 self.steps = gr.Slider(10, MOST_STEPS, STEPS, step=10, label="Steps", elem_id="steps", buttons=[])
                 with gr.Row():
-                    self.go = gr.Button("Find its face", variant="primary", elem_id="go", min_width=140)
+                    self.go = gr.Button("Find face", variant="primary", elem_id="go", min_width=140)
                     self.stop = gr.Button("Stop", elem_id="stop", min_width=60)
                     self.forget = gr.Button("Forget", elem_id="forget", min_width=60)
             with gr.Column(scale=2, min_width=320):
