@@ -116,8 +116,9 @@ class Page:
     def add_faces(self) -> None:
         with gr.Row():
             with gr.Column(scale=3, min_width=320):
+                gr.HTML(pieces.paragraph("Click a face to pick it."))
                 self.gallery = gr.Gallery(
-                    label="Click a face to pick it", columns=4, object_fit="contain", height="auto", format="png",
+                    label="Faces", show_label=False, columns=4, object_fit="contain", height="auto", format="png",
                     allow_preview=False, interactive=False, buttons=[], elem_id="gallery",
                 )  # fmt: skip
             with gr.Column(scale=1, min_width=240):
