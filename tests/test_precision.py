@@ -11,7 +11,7 @@ from torch.optim import Adam
 
 from dinogen.doctor import examine_compiler
 from dinogen.kept import KeptAdam
-from dinogen.train import building
+from dinogen.train import launcher
 from dinogen.train.run_log import LOG
 from helpers.ranks import ROOT, torchrun
 
@@ -33,8 +33,8 @@ def plain(shards32: Path, tmp_path_factory) -> tuple[Tensor, dict[str, str]]:
 @pytest.mark.parametrize("has_units", [True, False])
 def test_bf16_that_a_processor_emulates_is_said_to_be_slow(monkeypatch, caplog, has_units):
     monkeypatch.setattr(LOG, "propagate", True)
-    monkeypatch.setattr(building, "cpu_has_bf16", lambda: has_units)
-    building.warn_if_emulated(SimpleNamespace(mixed_precision="bf16", device=torch.device("cpu")))
+    monkeypatch.setattr(launcher, "cpu_has_bf16", lambda: has_units)
+    launcher.warn_if_emulated(SimpleNamespace(mixed_precision="bf16", device=torch.device("cpu")))
     assert ("take --precision no" in caplog.text) == (not has_units)
 
 

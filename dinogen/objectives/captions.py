@@ -84,7 +84,7 @@ class Weighed:
     most: Tensor | None
 
     def repeated(self, count: int) -> "Weighed":
-        """For problems of which each comes so many times in a row."""
+        """For problems of which each comes `count` times in a row."""
         if count == 1:
             return self
         parts = {name: part for name, part in vars(self).items() if part is not None and part.ndim == 3}

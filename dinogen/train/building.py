@@ -21,7 +21,7 @@ from dinogen.networks import Generator
 from dinogen.pyramid import spaced
 from dinogen.schedule import all_batch_sizes, stage_starts
 from dinogen.teachers import Teacher, shard_teacher, teacher_of, wants_sharding
-from dinogen.train.run_log import LOG
+from dinogen.train.launcher import cpu_has_bf16
 
 COMPILED_VARIANTS = 64  # of one function: stages, batch sizes, with and without gradient
 CPU_BF16_FROM_WIDTH = 384  # of embeddings: smaller teachers gain nothing
@@ -110,17 +110,6 @@ def prefers_bf16(teacher: Teacher, config: RunConfig, accelerator: Accelerator) 
     if accelerator.device.type == "cuda":
         return accelerator.mixed_precision != "no" and torch.cuda.is_bf16_supported(including_emulation=False)
     return config.precision != "no" and teacher.backbone.width >= CPU_BF16_FROM_WIDTH and cpu_has_bf16()
-
-
-def warn_if_emulated(accelerator: Accelerator) -> None:
-    """Say so where bf16 costs time instead of saving it."""
-    if accelerator.mixed_precision == "bf16" and accelerator.device.type == "cpu" and not cpu_has_bf16():
-        LOG.warning("This processor has no bf16 units and emulates bf16, many times slower; take --precision no.")
-
-
-def cpu_has_bf16() -> bool:
-    """Whether this processor multiplies matrices in bf16 itself; others emulate it, slowly."""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def build_generator(config: RunConfig, device: torch.device, sizes: Mapping[str, Any]) -> tuple[Generator, Adam]:

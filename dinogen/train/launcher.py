@@ -15,6 +15,7 @@ from accelerate.utils import DistributedDataParallelKwargs, GradientAccumulation
 
 from dinogen.config import RunConfig
 from dinogen.errors import UsageError, first_line
+from dinogen.train.run_log import LOG
 
 # The last resort: an exchange that nobody ends. The watchdog comes first, and names the rank.
 PROCESS_GROUP_TIMEOUT = timedelta(minutes=12)
@@ -87,7 +88,7 @@ def make_accelerator(precision: str) -> Accelerator:
     if wanted == "fp16" and not on_cuda:
         raise UsageError(f"precision {wanted} needs a GPU; take --precision no, or bf16")
     try:
-        return Accelerator(
+        accelerator = Accelerator(
             cpu=not on_cuda,
             mixed_precision=wanted,
             dynamo_backend="no",
@@ -103,3 +104,16 @@ def make_accelerator(precision: str) -> Accelerator:
             f"the processes, or the device, do not start as the environment asks ({first_line(error)}); look at the "
             "variables RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT and ACCELERATE_*"
         ) from error
+    warn_if_emulated(accelerator)
+    return accelerator
+
+
+def warn_if_emulated(accelerator: Accelerator) -> None:
+    """Say so where bf16 costs time instead of saving it."""
+    if accelerator.mixed_precision == "bf16" and accelerator.device.type == "cpu" and not cpu_has_bf16():
+        LOG.warning("This processor has no bf16 units and emulates bf16, many times slower; take --precision no.")
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this processor multiplies matrices in bf16 itself; others emulate it, slowly."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -57,19 +57,24 @@ def start_from_snapshot(network: Generator, config: RunConfig) -> None:
     network.load_state_dict(weights)
 
 
-def codes_of(spec: PyramidSpec, data: Path | str, stage: int, count: int) -> Tensor:
-    """What the first samples show in some uncorrelated numbers, `[n, k]`: codes that leave nothing out.
+def fit_wording(wording: Wording, spec: PyramidSpec, data: Path | str, stage: int) -> None:
+    """Fit the whitening of captions to what of them shows in images. Call on all ranks.
 
     Args:
+        wording: of the run.
         spec: of the pyramids.
         data: the shards.
         stage: resolution of the stage whose pyramids to read.
-        count: n, which is `CODED_SAMPLES` at most.
     """
-    stored = load_pyramids(data, min(count, CODED_SAMPLES), stage)
-    coder = Coder(spec, CODE_NUMBERS)
-    coder.fit(stored)
-    return coder(stored)
+
+    def codes(count: int) -> Tensor:
+        """Codes that leave nothing out tell what images show, in uncorrelated numbers."""
+        stored = load_pyramids(data, min(count, CODED_SAMPLES), stage)
+        coder = Coder(spec, CODE_NUMBERS)
+        coder.fit(stored)
+        return coder(stored)
+
+    wording.fit(codes)
 
 
 def fit_coder(coder: Coder, data: Path | str, stage: int, wording: Wording | None) -> dict[str, Tensor]:

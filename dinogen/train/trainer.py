@@ -31,7 +31,7 @@ from dinogen.schedule import (
     stage_at,
 )
 from dinogen.train import checkpoint as checkpoints
-from dinogen.train.building import build_generator, build_teacher, check_against_data, compiled, warn_if_emulated
+from dinogen.train.building import build_generator, build_teacher, check_against_data, compiled
 from dinogen.train.comparing import Comparer
 from dinogen.train.ema import make_ema, update_ema
 from dinogen.train.health import BadSteps, StepChecks, Verdict
@@ -43,7 +43,7 @@ from dinogen.train.randomness import Randomness
 from dinogen.train.rises import RiseWatch, log_rise
 from dinogen.train.run_folder import RunFolder
 from dinogen.train.run_log import LOG
-from dinogen.train.start import codes_of, fit_coder, start_from_snapshot
+from dinogen.train.start import fit_coder, fit_wording, start_from_snapshot
 from dinogen.train.stopping import SIGNAL_CAME, StopRequest, describe_end
 from dinogen.train.trackers import check_trackers
 from dinogen.train.watchdog import Watchdog
@@ -67,7 +67,6 @@ class Trainer:
         check_trackers(config.trackers)
         config = obey_environment(config)
         self.accelerator = make_accelerator(config.precision)
-        warn_if_emulated(self.accelerator)
         self.device = self.accelerator.device
         self.is_main = self.accelerator.is_main_process
         self.rank = self.accelerator.process_index
@@ -115,8 +114,7 @@ class Trainer:
             embeddings=config.words is not None and config.words.source == "images",
         )
         if self.wording is not None:
-            coder, stage = self.comparer.coder, self.comparer.code_stage
-            self.wording.fit(lambda count: codes_of(coder.spec, config.data, stage, count))
+            fit_wording(self.wording, self.comparer.coder.spec, config.data, self.comparer.code_stage)
         self.make_codes()
         for _, real_batch_size in all_batch_sizes(config):  # one beyond the data is refused now, not at a late stage
             self.loader.batches(real_batch_size, image_resolution=None, stage=None)

@@ -63,7 +63,7 @@ class Wording(Kept):
         """Fit the whitening to the data set, unless a checkpoint had it. Call on all ranks.
 
         Args:
-            show: tells what the first of the samples show, at most so many, `[n, S]`; see `Whitening.fit`.
+            show: tells what the first samples show, as many as it is given or fewer, `[n, S]`; see `Whitening.fit`.
         """
         if self.reader.whitening is None:
             tensors = from_first_rank(lambda: self.fitted(show).tensors(), self.device)
