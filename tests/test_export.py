@@ -125,7 +125,7 @@ def test_a_snapshot_in_16_bits_is_half_as_large_and_opens(run, generator, tmp_pa
         (["--format", "onnx", "--output", "faces.pt2"], "--output faces.pt2: a file for onnx must end in .onnx"),
         (["--format", "torch", "--output", "faces"], "must end in .pt2"),
         (["--format", "safetensors", "--output", "."], "is there already"),
-        (["--format", "tflite"], "--format tflite: give one of onnx, torch, safetensors"),
+        (["--format", "tflite"], "--format tflite: give one of onnx, torch, safetensors, web"),
         (["--encoder", "no/encoder", "--prompt", "a"], "no/encoder"),
     ],
 )

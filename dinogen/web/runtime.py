@@ -1,6 +1,7 @@
 """onnxruntime-web, which runs models in browsers: taken from npm, or from where npm's package already lies."""
 
 import hashlib
+import re
 import shutil
 import subprocess
 import tarfile
@@ -17,6 +18,7 @@ FILES = {
 }
 PLACES = (".", "dist", "package/dist", "onnxruntime-web/dist", "node_modules/onnxruntime-web/dist")
 REMEDY = f"where npm and a network are, run `npm pack {PACKAGE}`, and give the .tgz that it writes with --runtime"
+SAID = re.compile(r"^npm (?:error|ERR!) (?!code |syscall |errno )(.+)$", re.M)  # the first line in words
 SECONDS = 600  # npm fetches 33 MB
 
 
@@ -78,7 +80,7 @@ def from_npm() -> dict[str, bytes]:
             raise DinogenError(f"npm did not give {PACKAGE} in {SECONDS} seconds; {REMEDY}") from error
         archives = list(Path(folder).glob("*.tgz"))
         if done.returncode != 0 or not archives:
-            lines = [line for line in done.stderr.splitlines() if "npm" in line and "code" not in line]
-            said = lines[0].removeprefix("npm error ").strip() if lines else f"it ended with code {done.returncode}"
-            raise DinogenError(f"npm did not give {PACKAGE} ({said}); {REMEDY}")
+            said = SAID.search(done.stderr)
+            reason = said[1].strip() if said else f"it ended with code {done.returncode}"
+            raise DinogenError(f"npm did not give {PACKAGE} ({reason}); {REMEDY}")
         return from_archive(archives[0])

@@ -139,6 +139,7 @@ function show() {
   if (find("prompt")) find("prompt").value = state.prompt;
   if (find("guidance")) {
     find("guidance").value = state.guidance;
+    find("guidance").disabled = !state.prompt; // nothing to exaggerate
     find("guidance-value").textContent = state.guidance.toFixed(2);
   }
   find("at").value = state.at;
@@ -246,8 +247,9 @@ function build() {
     const canvas = Object.assign(document.createElement("canvas"), { width: settings.side, height: settings.side });
     button.append(canvas);
     button.addEventListener("click", () => change({ face: number }, drawChosen));
-    find("grid").append(Object.assign(document.createElement("li"), {}));
-    find("grid").lastChild.append(button);
+    const item = document.createElement("li");
+    item.append(button);
+    find("grid").append(item);
   }
   if (find("prompt")) {
     settings.prompts.forEach((text, index) => find("prompt").append(new Option(text || "whatever comes", index)));
