@@ -129,9 +129,7 @@ def test_the_two_models_draw_what_dinogen_draws(page, run):
         "tokens": told.view(count, tokens, width)[[2] * 3].numpy(),
     }  # fmt: skip
     (images,) = drawing.run(None, inputs)
-    ends = [
-        generator.style(1, 9, PROMPTS[1], truncation_psi=0.7, guidance=2.0, first=number)[0] for number in (4, 5)
-    ]
+    ends = [generator.style(1, 9, PROMPTS[1], truncation_psi=0.7, guidance=2.0, first=number)[0] for number in (4, 5)]
     expected = generator.interpolate(*ends, frames=3, prompt=PROMPTS[1], guidance=2.0, output="pt")
     off = np.abs(images.astype(int) - expected.permute(0, 2, 3, 1).numpy()).max()
     assert off <= LEVELS

@@ -75,7 +75,9 @@ def from_npm() -> dict[str, bytes]:
     command = [npm, "pack", PACKAGE, "--ignore-scripts", "--prefer-offline", "--fetch-retries=1", "--loglevel=error"]
     with tempfile.TemporaryDirectory() as folder:
         try:
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=SECONDS)
+            done = subprocess.run(
+                command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=SECONDS
+            )
         except subprocess.TimeoutExpired as error:
             raise DinogenError(f"npm did not give {PACKAGE} in {SECONDS} seconds; {REMEDY}") from error
         archives = list(Path(folder).glob("*.tgz"))
