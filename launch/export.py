@@ -44,8 +44,8 @@ def build_parser() -> CommandParser:
         type=str,
         choices=["fp32", "fp16"],
         default=None,
-        help="how weights are stored. fp16 halves the file; what is drawn is computed in 32 bits all the same. Default: "
-        "fp16 for web, else fp32",
+        help="how weights are stored. fp16 halves the file; what is drawn is computed in 32 bits all the same. "
+        "Default: fp16 for web, else fp32",
     )
     add(
         "--start",
@@ -59,7 +59,8 @@ def build_parser() -> CommandParser:
         "--runtime",
         type=Path,
         default=None,
-        help="npm's package onnxruntime-web for a page: the .tgz of npm pack, or a folder with it. Default: npm fetches it",
+        help="npm's package onnxruntime-web for a page: the .tgz of npm pack, or a folder with it. Default: npm "
+        "fetches it",
     )
     add_prompts(parser, "The samples of the .npz take several texts in turn, and a page offers all of them")
     add_prompts_file(parser)

@@ -281,7 +281,8 @@ def test_prompts_come_from_a_file(run, stand_in, untraced, tmp_path):
 
 
 def test_parts_of_a_card_lose_the_signs_of_markdown():
-    text = "# A\n\n## Data\n\nTwo `lines`\nhere.\n\n| a | b\\|c |\n| --- | --- |\n| 1 | 2 |\n\n- one\n  and more\n- two\n\n## B\nno\n"
+    data = "Two `lines`\nhere.\n\n| a | b\\|c |\n| --- | --- |\n| 1 | 2 |\n\n- one\n  and more\n- two"
+    text = f"# A\n\n## Data\n\n{data}\n\n## B\nno\n"
     assert blocks_of(section_of(text, "Data")) == [
         ("p", [["Two lines here."]]),
         ("table", [["a", "b|c"], ["1", "2"]]),

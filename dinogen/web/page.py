@@ -33,7 +33,7 @@ COPIED = ("page.mjs", "seeds.mjs", "runtime/LICENSE")
 def export_page(
     generator: Generator,
     path: Path,
-    options: ExportOptions = ExportOptions(precision="fp16"),
+    options: ExportOptions,
     prompts: Sequence[str] = (),
     runtime: Path | None = None,
 ) -> int:
