@@ -81,11 +81,56 @@ def export(generator: Generator, path: Path, options: ExportOptions, prompts: Se
         UsageError: packages are missing, or prompts for a model that takes none.
         DinogenError: the file draws something else. It is not kept.
     """
-    if options.format == "onnx" and (missing := [name for name in NEEDED if find_spec(name) is None]):
-        raise UsageError(f"--format onnx needs {', '.join(missing)}; pip install 'dinogen[export]'")
-    about = about_model(generator, options.licence)
     if options.format == "safetensors":
-        return write_snapshot(generator, path, options, about)
+        return write_snapshot(generator, path, options, about_model(generator, options.licence))
+    if options.format == "onnx":
+        need_packages("onnx")
+    made = make_file(generator, path, options, prompts)
+    write_bytes(path, made.payload)
+    arrays = io.BytesIO()
+    named: dict[str, Any] = {name: value.numpy() for name, value in made.inputs.items()}
+    np.savez(arrays, **named)
+    write_bytes(path.with_suffix(".npz"), arrays.getvalue())
+    return made.off
+
+
+def need_packages(format: str) -> None:
+    """Refuse a format whose packages are missing.
+
+    Raises:
+        UsageError: names them.
+    """
+    if missing := [name for name in NEEDED if find_spec(name) is None]:
+        raise UsageError(f"--format {format} needs {', '.join(missing)}; pip install 'dinogen[export]'")
+
+
+@dataclass(frozen=True)
+class Made:
+    """A file that draws what dinogen draws.
+
+    Args:
+        payload: its bytes.
+        inputs: those of samples 0 to 7 of seed 0.
+        off: grey levels by which pixels differ at most, the rounding of weights included.
+    """
+
+    payload: bytes
+    inputs: Inputs
+    off: int
+
+
+def make_file(generator: Generator, path: Path, options: ExportOptions, prompts: Sequence[str]) -> Made:
+    """An ONNX model or a torch program, compared with what dinogen draws; see `export`.
+
+    Args:
+        generator, options, prompts: see there.
+        path: where it will lie, for errors.
+
+    Raises:
+        UsageError: prompts for a model that takes none.
+        DinogenError: the file draws something else.
+    """
+    about = about_model(generator, options.licence)
     network = rounded(generator.network) if options.precision == "fp16" else generator.network
     inputs = inputs_of(generator, options.start, prompts)
     expected, unrounded = drawn_by(network, inputs), drawn_by(generator.network, inputs)
@@ -98,12 +143,7 @@ def export(generator: Generator, path: Path, options: ExportOptions, prompts: Se
     off = max(largest_gap(run(some), expected[: len(some[options.start])]) for some in (inputs, first_of(inputs)))
     if off > MOST_OFF:
         raise DinogenError(f"{path}: would draw pixels {off} grey levels off; report this, with the versions of torch")
-    write_bytes(path, payload)
-    arrays = io.BytesIO()
-    named: dict[str, Any] = {name: value.numpy() for name, value in inputs.items()}
-    np.savez(arrays, **named)
-    write_bytes(path.with_suffix(".npz"), arrays.getvalue())
-    return largest_gap(run(inputs), unrounded)
+    return Made(payload, inputs, largest_gap(run(inputs), unrounded))
 
 
 class Drawing(nn.Module):
@@ -243,14 +283,16 @@ def torch_file(program: ExportedProgram, about: Mapping[str, str]) -> tuple[byte
     return payload, lambda some: opened(*some.values()).numpy()
 
 
-def onnx_file(program: ExportedProgram, inputs: Inputs, about: Mapping[str, str], halved: bool) -> tuple[bytes, Run]:
-    """An ONNX model as a file, and what draws with it; `halved` stores in 16 bits what they can hold."""
+def onnx_file(
+    program: ExportedProgram, inputs: Inputs, about: Mapping[str, str], halved: bool, output: str = "images"
+) -> tuple[bytes, Run]:
+    """An ONNX model as a file, and what runs it; `halved` stores in 16 bits what they can hold."""
     import onnx
     import onnxruntime
 
     with warnings.catch_warnings(action="ignore"):
         made = torch.onnx.export(
-            program, input_names=list(inputs), output_names=["images"], opset_version=OPSET, dynamo=True, verbose=False
+            program, input_names=list(inputs), output_names=[output], opset_version=OPSET, dynamo=True, verbose=False
         )
     assert made is not None
     model = made.model_proto
@@ -268,8 +310,8 @@ def onnx_file(program: ExportedProgram, inputs: Inputs, about: Mapping[str, str]
     session = onnxruntime.InferenceSession(payload, providers=["CPUExecutionProvider"])
 
     def run(some: Mapping[str, Tensor]) -> np.ndarray:
-        (images,) = session.run(None, {name: value.numpy() for name, value in some.items()})
-        return np.asarray(images)
+        (made,) = session.run(None, {name: value.numpy() for name, value in some.items()})
+        return np.asarray(made)
 
     return payload, run
 

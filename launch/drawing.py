@@ -1,5 +1,7 @@
 """The flags that all verbs share which draw with a generator."""
 
+from pathlib import Path
+
 from jsonargparse import Namespace
 from jsonargparse.typing import NonNegativeFloat, restricted_number_type
 
@@ -50,6 +52,13 @@ def add_prompts(parser: CommandParser, several: str) -> None:
         metavar="TEXT",
         help=f"words that say what the faces shall be like, in quotes. {several}. For models that were trained with "
         "captions: without a prompt, or with an empty one, they draw whatever comes",
+    )
+
+
+def add_prompts_file(parser: CommandParser) -> None:
+    """Words from a file instead."""
+    parser.add_argument(
+        "--prompts", type=Path, default=None, metavar="FILE", help="text file in UTF-8 with a prompt a line"
     )
 
 
@@ -107,3 +116,23 @@ def tidy(text: str, where: str) -> str:
     except UnicodeEncodeError as error:
         raise UsageError(f"{where}: cannot be read as UTF-8 text") from error
     return " ".join(text.split())
+
+
+def prompts_of(args: Namespace) -> list[str]:
+    """The prompts that were asked for.
+
+    Raises:
+        UsageError: two ways at once, or a file that cannot be read or has none.
+    """
+    from dinogen.errors import UsageError
+    from dinogen.plain_text import read_text
+
+    if args.prompts is None:
+        return [tidy(prompt, "--prompt") for prompt in args.prompt or ()]
+    if args.prompt:
+        raise UsageError("--prompt and --prompts: give one of them")
+    # Not by `splitlines`, which ends a line at characters that may stand within one.
+    lines = [tidy(line, str(args.prompts)) for line in read_text(args.prompts).split("\n")]
+    if not any(lines):
+        raise UsageError(f"{args.prompts}: no prompts here; write one a line")
+    return [line for line in lines if line]

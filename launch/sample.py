@@ -11,7 +11,7 @@ from jsonargparse.typing import PositiveInt
 
 from dinogen.advice import command_line, counted
 from launch.command import CommandParser, run_command, say_done
-from launch.drawing import A_GENERATOR, add_drawing, add_prompts, add_words, check_words, tidy
+from launch.drawing import A_GENERATOR, add_drawing, add_prompts, add_prompts_file, add_words, check_words, prompts_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -53,7 +53,7 @@ def build_parser() -> CommandParser:
     )
     add("--replace", action="store_true", help="delete such samples from the folder")
     add_prompts(parser, "Several texts are several prompts")
-    add("--prompts", type=Path, default=None, metavar="FILE", help="text file in UTF-8 with a prompt a line")
+    add_prompts_file(parser)
     add(
         "--style",
         type=str,
@@ -153,26 +153,6 @@ def draw_styles(args: Namespace, prompted: bool) -> None:
         ways = {"from": args.style[0], "to": args.style[1]}
         walk = command_line("interpolate", model=args.model, output="faces.mp4", **ways)
     say_done(args.output, walk, remark=f"{counted(len(w), 'face')} and grid.png", faces=len(w))
-
-
-def prompts_of(args: Namespace) -> list[str]:
-    """The prompts that were asked for.
-
-    Raises:
-        UsageError: two ways at once, or a file that cannot be read or has none.
-    """
-    from dinogen.errors import UsageError
-    from dinogen.plain_text import read_text
-
-    if args.prompts is None:
-        return [tidy(prompt, "--prompt") for prompt in args.prompt or ()]
-    if args.prompt:
-        raise UsageError("--prompt and --prompts: give one of them")
-    # Not by `splitlines`, which ends a line at characters that may stand within one.
-    lines = [tidy(line, str(args.prompts)) for line in read_text(args.prompts).split("\n")]
-    if not any(lines):
-        raise UsageError(f"{args.prompts}: no prompts here; write one a line")
-    return [line for line in lines if line]
 
 
 def series_of(prompts: list[str], about: Callable[[str | None], str]) -> Iterator[Series]:

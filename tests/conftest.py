@@ -18,6 +18,9 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 # Two cores, many small operations: a second thread costs more than it brings, here and in started processes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# No test uses the network: npm gives what it has kept, see tests/test_webpage.py.
+os.environ["npm_config_offline"] = "true"
+
 
 @pytest.fixture(scope="session")
 def shards32(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -9,7 +9,8 @@ from draw_imports import MODULES, find_circle, imports_of, module_graph, part_gr
 TESTS = Path(__file__).parent
 ALLOWED = {"launch": {"launch", "shards", "dinogen"}, "shards": {"shards", "dinogen"}, "dinogen": {"dinogen"}}
 READS_SNAPSHOTS_ONLY = tuple(
-    f"dinogen.{name}" for name in ("sample", "evaluate", "export", "library", "opening", "play", "project", "reader")
+    f"dinogen.{name}"
+    for name in ("sample", "evaluate", "export", "library", "opening", "play", "project", "reader", "web")
 )
 
 

@@ -217,7 +217,7 @@ HOME_FLAGS = {
     "interpolate": ["model", "output", "encoder"],
     "mix": ["model", "output", "encoder"],
     "project": ["model", "image", "output", "teacher"],
-    "export": ["model", "output", "encoder"],
+    "export": ["model", "output", "encoder", "prompts", "runtime"],
     "play": ["model", "encoder", "teacher", "auth-file"],
     "push": ["model", "repo"],
     "evaluate": ["model", "output", "data", "inception", "clip", "teacher", "attributes", "encoder"],

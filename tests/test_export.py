@@ -82,6 +82,29 @@ def test_an_onnx_file_draws_the_same_faces_without_torch(run, generator, tmp_pat
         assert str(folder).encode() not in payload, "folders of this machine"
 
 
+@pytest.mark.slow
+def test_an_onnx_file_draws_the_same_faces_where_only_three_packages_are(run, generator, tmp_path):
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name, reason="pip install 'dinogen[export]'")
+    export(run, tmp_path / "faces.onnx")
+    nothing = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "fresh"], check=True, env=nothing, timeout=300)
+    python = tmp_path / "fresh" / "bin" / "python"
+    pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--retries=1", "--timeout=15"]
+    brought = subprocess.run([*pip, "onnxruntime", "numpy", "pillow"], env=nothing, capture_output=True, text=True)
+    if brought.returncode != 0:
+        pytest.skip(f"pip has no index here that gives the three packages: {brought.stderr.strip()[-200:]}")
+    found = "import importlib.util as u; print([u.find_spec(n) is not None for n in ('torch', 'dinogen', 'onnx')])"
+    answer = subprocess.run(
+        [python, "-c", found], cwd=tmp_path, env=nothing, capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.strip() == "[False, False, False]"
+    subprocess.run([python, EXAMPLE, "faces.onnx"], cwd=tmp_path, check=True, env=nothing, timeout=300)
+    faces = np.stack([np.array(Image.open(tmp_path / f"face{number}.png")) for number in range(8)])
+    assert faces.std() > 20, "something is drawn"
+    assert apart(faces, generator.sample(8, prompt=PROMPTS, output="pt")) <= 1
+
+
 def test_the_example_is_short_and_needs_three_packages():
     source = EXAMPLE.read_text()
     imported = {node.names[0].name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import)}
@@ -125,7 +148,7 @@ def test_a_snapshot_in_16_bits_is_half_as_large_and_opens(run, generator, tmp_pa
         (["--format", "onnx", "--output", "faces.pt2"], "--output faces.pt2: a file for onnx must end in .onnx"),
         (["--format", "torch", "--output", "faces"], "must end in .pt2"),
         (["--format", "safetensors", "--output", "."], "is there already"),
-        (["--format", "tflite"], "--format tflite: give one of onnx, torch, safetensors"),
+        (["--format", "tflite"], "--format tflite: give one of onnx, torch, safetensors, web"),
         (["--encoder", "no/encoder", "--prompt", "a"], "no/encoder"),
     ],
 )
