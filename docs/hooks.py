@@ -1,10 +1,12 @@
-"""A hook of mkdocs: pages of the site that lie in the project's folder, where people and tools look for them."""
+"""Hooks of mkdocs: pages that lie in the project's folder, where people and tools look for them; what is made from code;
+the notebook."""
 
 import re
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from reference_pages import fill
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {
@@ -39,4 +41,5 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page, **_: object) -> str:
     """Pages directly in docs/ link to the project's folder as ../NAME, so that the links work there too."""
+    markdown = fill(markdown)
     return at_home(markdown, "docs") if "/" not in page.file.src_uri and not page.file.generated_by else markdown
