@@ -1,5 +1,5 @@
-"""Hooks of mkdocs: pages that lie in the project's folder, where people and tools look for them; what is made from code;
-the notebook."""
+"""Hooks of mkdocs: pages that lie in the project's folder, where people and tools look for them; what is made from
+code; the notebook as a page."""
 
 import re
 from pathlib import Path

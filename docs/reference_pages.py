@@ -85,7 +85,7 @@ def flag_table(parser: CommandParser, actions: Sequence[Action]) -> Iterator[str
     yield from ("", "| flag | what it does | default |", "| --- | --- | --- |")
     for action in actions:
         default = "needed" if action.required else shown(parser.get_defaults().get(action.dest), action)
-        yield f"| {as_code(typed(parser, action))} | {as_text((action.help or '').rstrip('.'))} | {default} |"
+        yield f"| {as_code(typed(parser, action))} | {help_of(action)} | {default} |"
 
 
 def typed(parser: CommandParser, action: Action) -> str:
@@ -132,7 +132,7 @@ def key_table(flags: Mapping[str, Action], names: Sequence[str]) -> Iterator[str
         action = flags[name]
         default = defaults.get(name)
         default = "needed" if action.required else shown(action.default if default is None else default, action)
-        yield f"| {as_code(name)} | {as_text(what_to_give(action))} | {default} | {as_text((action.help or '').rstrip('.'))} |"
+        yield f"| {as_code(name)} | {as_text(what_to_give(action))} | {default} | {help_of(action)} |"
 
 
 def presets() -> Iterator[str]:
@@ -178,6 +178,11 @@ def comment_of(path: Path) -> Iterator[str]:
         yield line.removeprefix("  ") if inside else as_text(line)
     if inside:
         yield "```"
+
+
+def help_of(action: Action) -> str:
+    """What a flag or a key is for."""
+    return as_text((action.help or "").rstrip("."))
 
 
 def shown(value: object, action: Action) -> str:
