@@ -1,6 +1,7 @@
 """Hooks of mkdocs: pages that lie in the project's folder, where people and tools look for them; what is made from
 code; the notebook as a page."""
 
+import json
 import re
 from pathlib import Path
 
@@ -16,6 +17,7 @@ PAGES = {
     "CITATION.cff": "CITATION.cff",
     "LICENSE": "LICENSE.txt",
 }
+NOTEBOOK, NOTEBOOK_PAGE = "dinogen.ipynb", "notebook.md"
 
 
 def at_home(text: str, folder: str) -> str:
@@ -36,7 +38,19 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for source, page in PAGES.items():
         text = (ROOT / source).read_text()
         files.append(File.generated(config, page, content=at_home(text, ".") if page.endswith(".md") else text))
+    notebook = json.loads((ROOT / "docs" / NOTEBOOK).read_text())
+    files.append(File.generated(config, NOTEBOOK_PAGE, content=as_page(notebook)))
     return files
+
+
+def as_page(notebook: dict) -> str:
+    """A notebook as Markdown: its text and its code. It is kept without outputs."""
+    parts = [f"[The notebook]({NOTEBOOK}) that this page shows runs in Jupyter."]
+    for cell in notebook["cells"]:
+        text = "".join(cell["source"])
+        parts.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
+    parts[:2] = parts[1::-1]  # the title first
+    return "\n\n".join(parts)
 
 
 def on_page_markdown(markdown: str, page, **_: object) -> str:

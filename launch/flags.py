@@ -197,7 +197,7 @@ class CommandParser(ArgumentParser):
         return page.format_help()
 
     def sections(self) -> Iterator[tuple[str | None, list[Action]]]:
-        """Titles and flags as help shows them: the groups' own, blocks that may be absent, and last what all verbs have."""
+        """Titles and flags as in help: the groups' own, blocks that may be absent, and last what all verbs have."""
         blocks = []
         hidden = {action.dest.rpartition(".")[0] for action in self._actions if not action.dest.endswith(".help")}
         hidden |= {*COMMON, "print_shtab"}
