@@ -164,7 +164,8 @@ def shoot(browser: str, page: Path, height: int, target: Path) -> Image.Image:
 
 def main(folder: Path) -> None:
     PICTURES.mkdir(exist_ok=True)
-    PAGE.write_text(with_outputs(PAGE.read_text(), run_all(folder)))
+    said = run_all(folder)
+    PAGE.write_text(with_outputs(PAGE.read_text(), said))
     for name, draw in DRAWN.items():
         save(draw(folder), PICTURES / name)
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
