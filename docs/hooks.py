@@ -1,10 +1,13 @@
-"""A hook of mkdocs: pages of the site that lie in the project's folder, where people and tools look for them."""
+"""Hooks of mkdocs: pages that lie in the project's folder, where people and tools look for them; what is made from
+code; the notebook as a page."""
 
+import json
 import re
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from reference_pages import fill
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {
@@ -14,6 +17,7 @@ PAGES = {
     "CITATION.cff": "CITATION.cff",
     "LICENSE": "LICENSE.txt",
 }
+NOTEBOOK, NOTEBOOK_PAGE = "dinogen.ipynb", "notebook.md"
 
 
 def at_home(text: str, folder: str) -> str:
@@ -34,9 +38,22 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for source, page in PAGES.items():
         text = (ROOT / source).read_text()
         files.append(File.generated(config, page, content=at_home(text, ".") if page.endswith(".md") else text))
+    notebook = json.loads((ROOT / "docs" / NOTEBOOK).read_text())
+    files.append(File.generated(config, NOTEBOOK_PAGE, content=as_page(notebook)))
     return files
+
+
+def as_page(notebook: dict) -> str:
+    """A notebook as Markdown: its text and its code. It is kept without outputs."""
+    parts = [f"[The notebook]({NOTEBOOK}) that this page shows runs in Jupyter."]
+    for cell in notebook["cells"]:
+        text = "".join(cell["source"])
+        parts.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
+    parts[:2] = parts[1::-1]  # the title first
+    return "\n\n".join(parts)
 
 
 def on_page_markdown(markdown: str, page, **_: object) -> str:
     """Pages directly in docs/ link to the project's folder as ../NAME, so that the links work there too."""
+    markdown = fill(markdown)
     return at_home(markdown, "docs") if "/" not in page.file.src_uri and not page.file.generated_by else markdown

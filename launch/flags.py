@@ -182,22 +182,22 @@ class CommandParser(ArgumentParser):
 
     def flags(self) -> dict[str, Action]:
         """Every flag that help shows, by key."""
-        return {action.dest: action for _, actions in self._sections() for action in actions}
+        return {action.dest: action for _, actions in self.sections() for action in actions}
 
     def format_help(self, formatter: object = None) -> str:
         """What the verb does, its flags by group, and the flags that all verbs have."""
         page = PlainHelp(self.prog, self.get_defaults(), self.needed)
         page.add_usage(None, self._actions, [])
         page.add_text(self.description)
-        for title, actions in self._sections():
+        for title, actions in self.sections():
             page.start_section(title and title[0].upper() + title[1:].rstrip("."))
             page.add_arguments(actions)
             page.end_section()
         page.add_text(self.epilog)
         return page.format_help()
 
-    def _sections(self) -> Iterator[tuple[str | None, list[Action]]]:
-        """Titles and flags: the groups' own, blocks that may be absent, and last what all verbs have."""
+    def sections(self) -> Iterator[tuple[str | None, list[Action]]]:
+        """Titles and flags as in help: the groups' own, blocks that may be absent, and last what all verbs have."""
         blocks = []
         hidden = {action.dest.rpartition(".")[0] for action in self._actions if not action.dest.endswith(".help")}
         hidden |= {*COMMON, "print_shtab"}

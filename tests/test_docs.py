@@ -1,6 +1,8 @@
 """The documentation: links lead somewhere, the site builds, what is drawn or listed in it is up to date."""
 
 import configparser
+import html
+import importlib
 import os
 import re
 import subprocess
@@ -9,10 +11,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from draw_concepts import PICTURE as FIGURE
+from draw_concepts import draw as draw_drift
 from draw_imports import PICTURE, draw, part_graph
+from reference_pages import fill
 
 from dinogen.config import RENAMED
 from launch.cli import VERBS
+from launch.flags import COMMON, PRESETS
+from launch.wording import name_of
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -43,6 +50,39 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     home = (tmp_path / "index.html").read_text()
     assert 'href="results/"' in home and 'src="samples256.jpg"' in home  # the README's links, as they are in the site
     assert "PyramidSpec" in (tmp_path / "reference/pyramids/index.html").read_text()
+    assert 'id="evaluate"' in (tmp_path / "reference/commands/index.html").read_text()
+    assert "from_pretrained" in (tmp_path / "notebook/index.html").read_text()
+    pages = {path: path.read_text() for path in tmp_path.rglob("*.html")}
+    assert not [path for path, text in pages.items() if "made from the code: " in text]
+
+
+def test_the_reference_has_every_flag_every_key_and_every_preset() -> None:
+    made = {
+        what: html.unescape(fill(f"<!-- made from the code: {what} -->")) for what in ("commands", "keys", "presets")
+    }
+    for verb in VERBS:
+        section = re.findall(rf"^## {verb}\n(.*?)^## ", made["commands"], flags=re.M | re.S)[0]
+        parser = importlib.import_module(f"launch.{verb}").build_parser()
+        flags = [name_of(action) for key, action in parser.flags().items() if key not in COMMON]
+        assert not [flag for flag in flags if verb != "train" and flag not in section]
+        assert f"dinogen {verb}" in section
+    keys = [key for key in importlib.import_module("launch.train").build_parser().flags() if "." in key]
+    assert len(keys) > 40 and not [key for key in keys if f">{key}</code>" not in made["keys"]]
+    assert not [path.stem for path in PRESETS.glob("*.yaml") if f"\n## {path.stem}\n" not in made["presets"]]
+
+
+def test_defaults_and_help_of_the_reference_are_those_of_the_code() -> None:
+    keys = html.unescape(fill("<!-- made from the code: keys -->"))
+    assert re.search(r">saving.keep_checkpoints</code> \| a whole number \| .*>2</code> \| number of the newest", keys)
+    assert re.search(r">heads.weight</code> \| a number \| .*>0.5</code> \|", keys)
+    assert re.search(r">data</code> \| text \| needed \| folder of shards", keys)
+
+
+def test_the_figure_of_the_drift_is_up_to_date() -> None:
+    """Its numbers may differ by the rounding of a processor."""
+    old, new = (re.split(r"(-?\d+)", text) for text in (FIGURE.read_text(), draw_drift()))
+    assert len(old) == len(new), "run: python docs/draw_concepts.py"
+    assert old[::2] == new[::2] and all(abs(int(a) - int(b)) <= 2 for a, b in zip(old[1::2], new[1::2]))
 
 
 def test_the_picture_of_imports_is_up_to_date() -> None:
