@@ -21,6 +21,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="needs pip instal
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 if CHROMIUM is None:
     pytest.skip("needs a Chromium on the path", allow_module_level=True)
+pytestmark = pytest.mark.slow
 
 MILLISECONDS = 60_000  # on a busy machine
 PROMPT = "a woman with red hair"
