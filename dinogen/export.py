@@ -25,7 +25,7 @@ from dinogen.errors import DinogenError, UsageError
 from dinogen.files import atomic_folder, write_bytes
 from dinogen.images import to_uint8
 from dinogen.library import Generator
-from dinogen.model_card import CARD_NAME, PICTURE_NAME
+from dinogen.model_card import CARD_NAME, PICTURE_NAME, Publication, published_card
 from dinogen.networks import Generator as GeneratorNetwork
 from dinogen.networks import Words
 from dinogen.opening import CONFIG_FILE, WEIGHTS_FILE, load_generator, locate, run_of
@@ -348,6 +348,10 @@ def write_snapshot(generator: Generator, path: Path, options: ExportOptions, abo
         card = [files[0].parent / name for name in (CARD_NAME, PICTURE_NAME)]
         for file in (*files, *filter(Path.is_file, card)):
             shutil.copyfile(file, temporary / file.name)
+        if options.licence != NOT_STATED:
+            with suppress(UsageError):  # it has no card, or one of another kind
+                card = published_card(temporary, Publication(licence=options.licence))
+                (temporary / CARD_NAME).write_text(card, encoding="utf-8")
         kept = {name: value.contiguous() for name, value in network.state_dict().items()}
         if options.precision == "fp16":
             kept = {name: value.half() for name, value in kept.items()}

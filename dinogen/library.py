@@ -12,7 +12,7 @@ from torch import Tensor
 from dinogen.errors import UsageError
 from dinogen.images import to_pil
 from dinogen.networks import Generator as GeneratorNetwork
-from dinogen.opening import choose_device, load_generator
+from dinogen.opening import BUNDLED, choose_device, load_generator
 from dinogen.reader import Reader, load_reader
 from dinogen.sample import BATCH_SIZE, WordsOf, draw_all, latents, sample_images, word_strip
 
@@ -38,11 +38,12 @@ class Generator:
         self.network, self.model, self.encoder = network, model, encoder
 
     @classmethod
-    def from_pretrained(cls, model: str | Path, device: str = "auto", encoder: str | None = None) -> Self:
+    def from_pretrained(cls, model: str | Path = BUNDLED, device: str = "auto", encoder: str | None = None) -> Self:
         """Open a trained generator. Only safetensors are read, never a pickle.
 
         Args:
             model: a run's folder (its newest snapshot is taken), a snapshot's folder, or a hub id such as `owner/name`.
+                `bundled` is the one that dinogen brings: people who do not exist, at 128×128 pixels.
             device: `auto` is the GPU where there is one, else the CPU; anything else is a device by its torch name.
             encoder: see the class.
 

@@ -11,6 +11,7 @@ from dinogen import __version__
 from dinogen.advice import public_name
 from dinogen.config import RunConfig
 from dinogen.data.manifest import Manifest
+from dinogen.errors import UsageError
 from dinogen.files import atomic_file, write_bytes
 from dinogen.images import grid_columns, image_grid
 from dinogen.markdown import cell, has_part, with_part
@@ -121,6 +122,28 @@ def write_model_card(
     with atomic_file(folder / PICTURE_NAME) as temporary:
         image_grid(samples, grid_columns(len(samples)), 1).save(temporary, format="JPEG", quality=90)
     write_bytes(folder / CARD_NAME, f"{str(card).rstrip()}\n".encode())
+
+
+def published_card(folder: Path, publication: Publication) -> str:
+    """A snapshot's card with what its publisher adds.
+
+    Raises:
+        UsageError: there is none that dinogen wrote.
+    """
+    path = folder / CARD_NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        text = ""
+    if BEGIN not in text:
+        raise UsageError(f"{path}: not a model card of dinogen; train on for a moment, and the next snapshot has one")
+    card = ModelCard(text, ignore_metadata_errors=True)
+    card.text = card.text.replace(f'"{Publication.repo}"', f'"{publication.repo}"')
+    if publication.licence:
+        card.data["license"] = publication.licence
+    if publication.contact:
+        card.text = card.text.replace(f"Ask {NOBODY}", f"Ask {publication.contact}")
+    return f"{str(card).rstrip()}\n"
 
 
 def write_figures(folder: Path, rows: Iterable[tuple[str, str, str, str]], remark: str) -> bool:

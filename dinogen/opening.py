@@ -13,6 +13,8 @@ from dinogen.errors import DinogenError, UsageError, first_line
 from dinogen.networks import Generator
 from dinogen.snapshot import open_snapshot
 
+BUNDLED = "bundled"  # the name of the snapshot inside this package
+BUNDLED_FOLDER = Path(__file__).parent / "bundled"
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 
@@ -37,7 +39,8 @@ def load_generator(model: str | Path, device: torch.device | str = "cpu") -> Gen
     """Open a snapshot for drawing. Only safetensors are read, never a pickle.
 
     Args:
-        model: a run's folder (its newest snapshot is taken), a snapshot's folder, or a hub id such as `owner/name`.
+        model: a run's folder (its newest snapshot is taken), a snapshot's folder, a hub id such as `owner/name`, or
+            `bundled`.
         device: where the generator shall lie.
 
     Raises:
@@ -47,6 +50,11 @@ def load_generator(model: str | Path, device: torch.device | str = "cpu") -> Gen
     config, weights = locate(model, CONFIG_FILE, WEIGHTS_FILE)
     generator = open_snapshot(config, weights)
     return generator.to(device).eval().requires_grad_(False)
+
+
+def folder_of(model: str | Path) -> Path:
+    """The folder that a `--model` names, if it names one; `./bundled` is one of that name here."""
+    return BUNDLED_FOLDER if str(model) == BUNDLED else Path(model).expanduser()
 
 
 def newest_snapshot(run: Path) -> Path | None:
@@ -62,7 +70,7 @@ def locate(model: str | Path, *names: str) -> list[Path]:
         UsageError, DinogenError: see `load_generator`.
     """
     model = str(model)
-    folder = Path(model).expanduser()
+    folder = folder_of(model)
     if folder.is_dir():
         snapshot = folder if (folder / WEIGHTS_FILE).exists() else newest_snapshot(folder)
         if snapshot is None:
@@ -92,6 +100,6 @@ def _download(hub_id: str, name: str) -> Path:
 
 def run_of(model: str | Path) -> Path | None:
     """The run that a model is, or whose snapshot it is; None for any other folder or a hub id."""
-    folder = Path(model).expanduser()
+    folder = folder_of(model)
     runs = [run for run in (folder, folder.absolute().parent.parent) if (run / "config.yaml").is_file()]
     return runs[0] if runs else None

@@ -5,11 +5,11 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from huggingface_hub import HfApi, ModelCard
+from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 from dinogen.errors import DinogenError, UsageError, first_line
-from dinogen.model_card import BEGIN, CARD_NAME, NOBODY, PICTURE_NAME, Publication
+from dinogen.model_card import CARD_NAME, PICTURE_NAME, Publication, published_card
 from dinogen.opening import CONFIG_FILE, WEIGHTS_FILE, load_generator, locate
 from dinogen.reader import NOTES_FILE, WHITENING_FILE
 
@@ -58,25 +58,3 @@ def push(model: str, publication: Publication, private: bool = False) -> str:
                 "your token (hf auth login, or HF_TOKEN)"
             ) from error
     return str(address)
-
-
-def published_card(folder: Path, publication: Publication) -> str:
-    """A snapshot's card with what its publisher adds.
-
-    Raises:
-        UsageError: there is none that dinogen wrote.
-    """
-    path = folder / CARD_NAME
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, ValueError):
-        text = ""
-    if BEGIN not in text:
-        raise UsageError(f"{path}: not a model card of dinogen; train on for a moment, and the next snapshot has one")
-    card = ModelCard(text, ignore_metadata_errors=True)
-    card.text = card.text.replace(f'"{Publication.repo}"', f'"{publication.repo}"')
-    if publication.licence:
-        card.data["license"] = publication.licence
-    if publication.contact:
-        card.text = card.text.replace(f"Ask {NOBODY}", f"Ask {publication.contact}")
-    return f"{str(card).rstrip()}\n"

@@ -11,6 +11,17 @@ from launch.options import Seed
 AtLeastOne = restricted_number_type("AtLeastOne", float, (">=", 1))
 
 A_GENERATOR = "a run (its newest snapshot), a snapshot, or a hub id such as owner/name"
+BUNDLED = "bundled"  # as in dinogen.opening, which takes long to import
+
+
+def add_model(parser: CommandParser, of: str) -> None:
+    """Which generator; `of` says what for."""
+    parser.add_argument(
+        "--model",
+        type=str,
+        default=BUNDLED,
+        help=f"{of}: {A_GENERATOR}. The bundled one draws people who do not exist, at 128×128 pixels",
+    )
 
 
 def add_drawing(parser: CommandParser) -> None:

@@ -8,7 +8,7 @@ from jsonargparse import Namespace
 
 from dinogen.advice import command_line
 from launch.command import CommandParser, run_command, say_done
-from launch.drawing import A_GENERATOR, add_encoder, add_prompts, add_prompts_file, prompts_of
+from launch.drawing import add_encoder, add_model, add_prompts, add_prompts_file, prompts_of
 
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "safetensors": "", "web": ""}
 
@@ -23,7 +23,7 @@ def build_parser() -> CommandParser:
         "Example: dinogen export --model runs/faces --output faces.onnx --precision fp16",
     )
     add = parser.add_argument
-    add("--model", type=str, required=True, help=f"generator to export: {A_GENERATOR}")
+    add_model(parser, "generator to export")
     add(
         "--output",
         type=Path,

@@ -9,7 +9,7 @@ from jsonargparse.typing import restricted_number_type
 
 from dinogen.advice import command_line
 from launch.command import CommandParser, run_command, say_done
-from launch.drawing import A_GENERATOR, add_drawing, add_words, check_words, tidy
+from launch.drawing import add_drawing, add_model, add_words, check_words, tidy
 
 if TYPE_CHECKING:
     from dinogen.library import Generator
@@ -38,7 +38,7 @@ def build_parser() -> CommandParser:
         'Example: dinogen interpolate --model runs/faces --from "a woman" --to "a woman with red hair"',
     )
     add = parser.add_argument
-    add("--model", type=str, required=True, help=f"generator to draw with: {A_GENERATOR}")
+    add_model(parser, "generator to draw with")
     add(
         "--output",
         type=Path,

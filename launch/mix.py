@@ -8,7 +8,7 @@ from jsonargparse.typing import NonNegativeInt, PositiveInt
 
 from dinogen.advice import command_line, counted
 from launch.command import CommandParser, run_command, say_done
-from launch.drawing import A_GENERATOR, add_drawing, add_prompts, add_words, check_words, tidy
+from launch.drawing import add_drawing, add_model, add_prompts, add_words, check_words, tidy
 
 COARSE, FINE = [0, 1, 2, 3], [4, 5, 6, 7, 8, 9]
 
@@ -22,7 +22,7 @@ def build_parser() -> CommandParser:
         "Example: dinogen mix --model runs/faces --coarse 12 3 --fine 40 7 25",
     )
     add = parser.add_argument
-    add("--model", type=str, required=True, help=f"generator to draw with: {A_GENERATOR}")
+    add_model(parser, "generator to draw with")
     add("--output", type=Path, default=Path("mixed.png"), help="table to write, a .png")
     numbers = {"type": NonNegativeInt, "nargs": "+", "metavar": "NUMBER"}
     add("--coarse", default=COARSE, help="numbers of the faces whose coarse styles are taken, a row each", **numbers)

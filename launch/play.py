@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 from jsonargparse.typing import restricted_number_type
 
 from launch.command import CommandParser, run_command, say_done
-from launch.drawing import A_GENERATOR, add_device, add_encoder
+from launch.drawing import add_device, add_encoder, add_model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,7 +29,7 @@ def build_parser() -> CommandParser:
         "Example: dinogen play --model runs/faces",
     )
     add = parser.add_argument
-    add("--model", type=str, required=True, help=f"generator to play with: {A_GENERATOR}")
+    add_model(parser, "generator to play with")
     add("--host", type=str, default="127.0.0.1", help="address to listen on; any but this machine's own needs --auth")
     add("--port", type=Port, default=7860, help="port to listen on")
     add(

@@ -10,7 +10,7 @@ from jsonargparse.typing import PositiveInt
 
 from dinogen.advice import command_line
 from launch.command import CommandParser, run_command, say_done
-from launch.drawing import A_GENERATOR, add_device
+from launch.drawing import add_device, add_model
 from launch.options import Seed
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def build_parser() -> CommandParser:
         "Example: dinogen project --model runs/faces --image me.jpg --output projected",
     )
     add = parser.add_argument
-    add("--model", type=str, required=True, help=f"generator to draw with: {A_GENERATOR}")
+    add_model(parser, "generator to draw with")
     add("--image", type=Path, required=True, help="photo with a face; its largest one is cut as dinogen crop cuts it")
     add("--output", type=Path, default=Path("projected"), help="folder for w.safetensors, pair.png and way.mp4")
     add("--steps", type=PositiveInt, default=400, help="steps of the way; more of them come nearer")

@@ -11,7 +11,7 @@ from jsonargparse.typing import PositiveInt
 
 from dinogen.advice import command_line, counted
 from launch.command import CommandParser, run_command, say_done
-from launch.drawing import A_GENERATOR, add_drawing, add_prompts, add_prompts_file, add_words, check_words, prompts_of
+from launch.drawing import add_drawing, add_model, add_prompts, add_prompts_file, add_words, check_words, prompts_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,7 +35,7 @@ def build_parser() -> CommandParser:
         'Example: dinogen sample --model runs/faces --prompt "a man with glasses" "a woman with red hair"',
     )
     add = parser.add_argument
-    add("--model", type=str, required=True, help=f"generator to draw with: {A_GENERATOR}")
+    add_model(parser, "generator to draw with")
     add(
         "--count",
         type=PositiveInt,

@@ -26,14 +26,13 @@ def save_snapshot(folder: Path, resolution: int, **changes: int) -> Path:
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
-def test_a_narrow_generator_takes_a_step(preset, shards32, tmp_path):
-    more = []
+def test_a_narrow_generator_takes_a_step(preset, shards32, captioned32, tmp_path):
+    more, config = [], yaml.safe_load(preset.read_text())
     if preset.stem == "finetune":
         more = [f"--init_from={save_snapshot(tmp_path / 'snapshot', 256)}"]
-    where = ["--data", str(shards32), "--output", str(tmp_path / "run")]
+    where = ["--data", str(captioned32 if "words" in config else shards32), "--output", str(tmp_path / "run")]
     assert main(["--config", str(preset), *where, *NARROW, *STEP, *more]) == 0
     settings = json.loads((newest(tmp_path / "run", "snapshots/*") / "config.json").read_text())
-    config = yaml.safe_load(preset.read_text())
     stages = [*config.get("warmup", {}).get("stage_kimg", ()), config["schedule"].get("start_resolution", 4)]
     assert settings["trained_resolution"] == stages[0]
 
