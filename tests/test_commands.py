@@ -534,7 +534,7 @@ def test_a_preset_is_found_by_name_from_any_folder(tmp_path, monkeypatch):
 def test_an_unknown_preset_is_answered_with_all_and_the_nearest(capsys):
     assert main(["train", "--config", "face32", "--data", "d", "--output", "o"]) == 2
     error = capsys.readouterr().err
-    assert "--config face32: no such file" in error and "(demo, faces256-cpu, " in error
+    assert "--config face32: no such file" in error and "(demo, drawn128, faces256-cpu, " in error
     assert error.endswith("; did you mean 'faces32'?\n")
 
 
