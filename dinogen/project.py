@@ -154,6 +154,8 @@ def open_teacher(model: str, name: str, device: torch.device) -> Teacher:
     """
     run = run_of(model)
     if run is None:
-        raise UsageError(f"{model}: not of a run, so that its teacher is not known")
+        raise UsageError(
+            f"{model}: not of a run, so that its teacher is not known; take the run that it comes from, or none"
+        )
     specs = read_specs(run / "teacher.json")
     return teacher_of(specs, None if name == "auto" else name, flag="--teacher").to(device)

@@ -168,7 +168,10 @@ def test_environment_variables_become_accelerates_flags(tmp_path, variables, exp
     [
         ({"DATA": ""}, "DATA is not set"),
         ({"OUTPUT": ""}, "OUTPUT is not set"),
-        ({"CONFIG": "configs/none.yaml"}, "CONFIG configs/none.yaml: no such file or preset; presets: demo drawn128 faces256"),
+        (
+            {"CONFIG": "configs/none.yaml"},
+            "CONFIG configs/none.yaml: no such file or preset; presets: demo drawn128 faces256",
+        ),
         ({"NUM_MACHINES": "two"}, "NUM_MACHINES 'two' must be a whole number"),
         ({"NUM_PROCESSES": 0}, "NUM_PROCESSES '0' must be a whole number, 1 at least"),
         ({"NUM_MACHINES": 2, "MACHINE_RANK": 2}, "MACHINE_RANK 2 must be below NUM_MACHINES 2"),
