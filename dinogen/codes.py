@@ -1,8 +1,8 @@
 """Codes: latents made of real images' pyramids, so that each image has its own, as different as it is itself.
 
 A code tells what the teacher saw: the principal components of all maps together, each spread like a normal variable.
-In the warm-up the generator learns to draw a real image from its code. With words, a code tells only what the caption
-does not: latents and captions are drawn independently later on. Tensors only.
+In the warm-up the generator learns to draw a real image from its code. With words, a code tells only what no caption of
+the image does: latents and captions are drawn independently later on. Tensors only.
 """
 
 from collections.abc import Iterator, Mapping
@@ -43,7 +43,7 @@ class Coder(Kept):
 
         Args:
             stored: their tensors as in `PyramidSpec.stored_shapes`, `[n, …]`.
-            captions: `[n, text_dim]`, vectors of their captions, zeros for none.
+            captions: `[n, text_dim]`, the mean vectors of their captions, zeros for none.
         """
         self.parts, weighted = {}, []
         for name, features, weight in self.maps(stored):

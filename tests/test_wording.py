@@ -102,6 +102,24 @@ def test_an_image_of_the_warm_up_is_drawn_with_its_own_caption(captioned32, tmp_
     assert torch.equal(drawn[0].pooled, trainer.wording.reader.vectors(batches[0].captions))
 
 
+def test_codes_of_the_warm_up_leave_out_what_any_caption_of_the_image_says(captioned32, tmp_path):
+    """Else latents decide about what the drawn caption does not mention, and then also where one does."""
+    trainer = trainer_of(captioned32, tmp_path, "--words.drop=0.5", "--warmup.stage_kimg={16: 1}", "--warmup.batch=8")
+    batches, _ = next(trainer.one_stage())
+    batch, wording, given = batches[0], trainer.wording, []
+    assert wording is not None
+    batch.all_captions[:3] = [(), ("a hat",), ("a hat", "a beard")]
+    vectors = wording.reader.vectors(["a hat", "a beard"])
+    wholes = wording.wholes(batch)
+    torch.testing.assert_close(wholes[:3], torch.stack([torch.zeros_like(vectors[0]), vectors[0], vectors.mean(dim=0)]))
+    trainer.comparer.coder = lambda stored, captions: given.append(captions) or torch.zeros(8, 4)  # type: ignore
+    words = wording.of_reals(batch.captions)
+    trainer.comparer.coded(batch, torch.zeros(8, 16), words)
+    told = words.pooled.any(dim=1)
+    assert torch.equal(given[0][told], wholes[told]) and not given[0][~told].any(), "or they tell all"
+    assert 0 < told.sum() < 8
+
+
 def test_pictures_are_drawn_with_the_captions_of_the_data(captioned32, tmp_path):
     trainer = trainer_of(captioned32, tmp_path, "--words.encoder=embedded")
     assert trainer.G_ema.caption is not None and trainer.wording is not None

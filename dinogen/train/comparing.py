@@ -130,10 +130,18 @@ class Comparer:
 
     @torch.no_grad()
     def coded(self, batch: Batch, z: Tensor, words: Words | None) -> Tensor:
-        """Latents of this rank's real images: their codes and a little noise. What codes leave over stays random."""
+        """Latents of this rank's real images: their codes and a little noise. What codes leave over stays random.
+
+        Codes leave out what all captions of an image say, not what the drawn one says alone. Else latents would decide
+        about all that this one happens not to mention, and then also where another caption does mention it.
+        """
         assert batch.pyramid is not None, "the loader reads those that codes are made of"
         stored = {name: level.to(z.device, non_blocking=True) for name, level in batch.pyramid.items()}
-        codes = self.coder(stored, words.pooled if words else None)
+        wholes = None
+        if self.wording is not None and words is not None:
+            # An image that is drawn without words has nobody but its code to tell of it.
+            wholes = self.wording.wholes(batch) * words.pooled.any(dim=1, keepdim=True)
+        codes = self.coder(stored, wholes)
         left = z.shape[1] - codes.shape[1]
         return torch.cat([codes + CODE_NOISE * z[:, : codes.shape[1]], z[:, z.shape[1] - left :]], dim=1)
 

@@ -80,7 +80,7 @@ def fit_wording(wording: Wording, spec: PyramidSpec, data: Path | str, stage: in
 def fit_coder(coder: Coder, data: Path | str, stage: int, wording: Wording | None) -> dict[str, Tensor]:
     """Make the axes of a coder from some of the shards' pyramids at a stage; returns what it then holds.
 
-    With words, codes leave out what those of the same samples tell.
+    With words, codes leave out what all captions of the same samples tell.
     """
-    coder.fit(load_pyramids(data, CODED_SAMPLES, stage), wording and wording.vectors_of(CODED_SAMPLES).cpu())
+    coder.fit(load_pyramids(data, CODED_SAMPLES, stage), wording and wording.first_wholes(CODED_SAMPLES).cpu())
     return coder.tensors()

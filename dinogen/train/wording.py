@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -155,9 +155,24 @@ class Wording(Kept):
         """Words of pictures `first` to `first + count - 1` for people and judges: the same ones each time."""
         return self.reader(self.fixed(range(first, first + count)))
 
-    def vectors_of(self, count: int) -> Tensor:
-        """Vectors of the first samples, at most `count`, in the loader's random order; see `Reader.vectors`."""
-        return self.reader.vectors(self.fixed(range(min(count, self.count))))
+    def wholes(self, batch: Batch) -> Tensor:
+        """What all captions of each of this rank's reals say together, `[n, text_dim]`: the mean of their vectors.
+
+        Zeros for one without captions.
+        """
+        return self.mean_vectors(batch.all_captions)
+
+    def first_wholes(self, count: int) -> Tensor:
+        """The same of the first samples, at most `count`, in the loader's random order."""
+        return self.mean_vectors(load_all_captions(self.data, min(count, self.count), verify="size"))
+
+    def mean_vectors(self, captions: Sequence[Sequence[str]]) -> Tensor:
+        """The mean vector of each sample's captions."""
+        image_of = [row for row, its in enumerate(captions) for _ in its]
+        vectors = self.reader.vectors([caption for its in captions for caption in its])
+        sums = vectors.new_zeros(len(captions), vectors.shape[1])
+        sums.index_add_(0, torch.tensor(image_of, dtype=torch.int64, device=vectors.device), vectors)
+        return sums / vectors.new_tensor([max(1, len(its)) for its in captions])[:, None]
 
     def prompts(self, count: int) -> list[str]:
         """Captions for people to look at: of the most frequent ones those that differ most, the same ones each time.
@@ -239,6 +254,13 @@ class ImageWording(Wording):
         numbers = torch.arange(min(count, self.count)).repeat(NOISES)
         noise = torch.randn(len(numbers), self.embedder.width, generator=torch.Generator().manual_seed(0))
         return with_noise(self.embeddings[numbers.to(self.device)], noise.to(self.device)), numbers
+
+    def wholes(self, batch: Batch) -> Tensor:
+        assert batch.embeddings is not None, "the loader reads them for such a run"
+        return self.reader.vectors(batch.embeddings.to(self.device).float())
+
+    def first_wholes(self, count: int) -> Tensor:
+        return self.reader.vectors(self.embeddings[:count].float())
 
     def picked(self, picks: Tensor) -> Tensor:
         return self.noisy(self.embeddings[picks.to(self.device)])
