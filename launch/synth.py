@@ -14,7 +14,7 @@ def build_parser() -> CommandParser:
     parser = CommandParser(
         "synth",
         "Draw portraits of people who do not exist, as JPEGs of 512×512 pixels. captions.csv has five captions, "
-        "the traits and the true pupil positions of each.",
+        "the traits and the true pupil positions of each; a .json beside each says that anybody may use it.",
         epilog="The same seed always draws the same people. Run again, it draws only what is missing; with a larger "
         "--count it continues where the last run ended. Example: dinogen synth --output data/photos",
     )

@@ -77,8 +77,9 @@ def test_drift_equals_the_reference(guided):
     u[1] = 0
     v[::4] = 0
     words = Captions(u, v, torch.linspace(1, 2.5, 6) if guided else None)
-    cost = CaptionCost.between(words, {"map0": 1})
-    x, guided_x = float(cost.sharpness["map0"]), float(cost.guided_sharpness)
+    cost = CaptionCost(words, {"map0": 1})
+    _, _, sharpness, guided = cost.whole
+    x, guided_x = float(sharpness["map0"]), float(guided)
     expected = reference_drift(h, p, words, x, guided_x, temperature=0.3, groups=2)
     found = SinkhornDrift((0.3,)).drift(problems(h[None].float()), problems(p[None].float()), cost)
     torch.testing.assert_close(found.displacement[0].double(), expected, rtol=5e-4, atol=5e-4)
@@ -94,7 +95,7 @@ def test_drift_of_a_location_equals_the_reference(tells):
     v[::4] = 0
     axes = tells * torch.randn(2, 4, 2, generator=rng)
     words = Captions(u, v, torch.linspace(1, 2.5, 6), {"map0": axes})
-    cost = CaptionCost.between(words, {"map0": 2})
+    cost = CaptionCost(words, {"map0": 2})
     weighed = cost.at(["map0"], torch.zeros(2, dtype=torch.int64), slice(None))
     in_play = effective_number(-weighed.sharpness * weighed.to_real)[:, u.any(dim=1)] / 12
     torch.testing.assert_close(in_play.median(dim=1).values, torch.full((2,), 1 / 7), atol=0.01, rtol=0)
@@ -149,14 +150,15 @@ def test_captions_that_weigh_nothing_change_no_bit(bands, monkeypatch):
 def test_the_median_caption_leaves_its_share_of_reals_in_play(width):
     u, v = rows(64, width, 0), rows(192, width, 1)
     u[:9], v[:30] = 0, 0
-    cost = CaptionCost.between(Captions(u, v), {"cls": 1, "l1_4x4": 16, "l1_8x8": 64})
+    cost = CaptionCost(Captions(u, v), {"cls": 1, "l1_4x4": 16, "l1_8x8": 64})
+    to_real, to_generated, sharpness, _ = cost.whole
     for name, least, most in (("cls", 64 / 8, 64 / 6), ("l1_4x4", 16, 24), ("l1_8x8", 32, 33)):
-        numbers = effective_number(-cost.sharpness[name] * cost.to_real[None, 9:])[0] / 3  # in each of three groups
+        numbers = effective_number(-sharpness[name] * to_real[None, 9:])[0] / 3  # in each of three groups
         assert least <= numbers.median() <= most
-    torch.testing.assert_close(cost.to_real[9:, 30:].mean(), torch.tensor(1.0))
-    assert (cost.to_real[:9] == 1).all() and (cost.to_real[:, :30] == 1).all()
-    assert (cost.to_generated[:9] == 1).all() and (cost.to_generated[:, :9] == 1).all()
-    assert cost.to_generated[9:, 9:].diagonal().abs().max() < 1e-5
+    torch.testing.assert_close(to_real[9:, 30:].mean(), torch.tensor(1.0))
+    assert (to_real[:9] == 1).all() and (to_real[:, :30] == 1).all()
+    assert (to_generated[:9] == 1).all() and (to_generated[:, :9] == 1).all()
+    assert to_generated[9:, 9:].diagonal().abs().max() < 1e-5
 
 
 def test_maps_see_more_reals_the_finer_they_are():
@@ -189,7 +191,7 @@ def test_equal_joint_distributions_push_nothing_outwards():
     problem_count, count, reals = 150, 16, 64
     u, v = (torch.nn.functional.normalize(torch.randn(n, 8, generator=rng)) for n in (count, reals))
     h, p = (torch.randn(problem_count, len(c), 8, generator=rng) + 3 * c for c in (u, v))
-    cost = CaptionCost.between(Captions(u, v), {"map0": 1})
+    cost = CaptionCost(Captions(u, v), {"map0": 1})
     drift = SinkhornDrift().drift(problems(h), problems(p), cost).displacement
     outwards = (drift * h).mean() / h.square().mean().sqrt()
     assert abs(outwards) <= 0.06, f"{outwards:.3f} of the RMS"
@@ -204,7 +206,7 @@ def test_equal_joint_distributions_push_nothing_outwards_at_locations():
     u, v = (torch.nn.functional.normalize(torch.randn(n, 8, generator=rng)) for n in (count, reals))
     h, p = (torch.randn(problem_count, len(c), 8, generator=rng) + 3 * c for c in (u, v))
     axes = (3 * torch.eye(8)).expand(problem_count, -1, -1)
-    cost = CaptionCost.between(Captions(u, v, expected={"map0": axes}), {"map0": problem_count})
+    cost = CaptionCost(Captions(u, v, expected={"map0": axes}), {"map0": problem_count})
     drift = SinkhornDrift().drift(problems(h), problems(p), cost).displacement
     outwards = (drift * h).mean() / h.square().mean().sqrt()
     assert abs(outwards) <= 0.06, f"{outwards:.3f} of the RMS"
@@ -217,7 +219,7 @@ def test_guidance_pulls_towards_what_captions_say_in_proportion():
     h, p = torch.randn(20, 32, 4, generator=rng), 2 * v + torch.randn(20, 96, 4, generator=rng)
 
     def raw(alpha: float) -> Tensor:
-        cost = CaptionCost.between(Captions(u, v, torch.full((32,), alpha)), {"map0": 1})
+        cost = CaptionCost(Captions(u, v, torch.full((32,), alpha)), {"map0": 1})
         drift = SinkhornDrift().drift(problems(h), problems(p), cost)
         return drift.displacement * drift.norms / drift.scale  # in the features' own units
 

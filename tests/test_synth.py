@@ -19,6 +19,7 @@ from dinogen.errors import DinogenError, UsageError
 from launch.synth import main
 from shards.captions import read_captions
 from shards.names import Photo, PhotoNames
+from shards.stated import read_sidecar
 from shards.synth import Series, encode_portrait, synth_folder
 from shards.synth.captions import CAPTIONS, COLUMNS, PUPILS, TRAITS, caption_of
 from shards.synth.person import Person, sample_person
@@ -234,6 +235,14 @@ def test_running_again_keeps_what_is_whole_and_draws_what_is_missing(tmp_path: P
     synth_folder(tmp_path, 3, workers=1)
     assert bytes_of(tmp_path) == whole
     assert (tmp_path / "000000.jpg").stat().st_mtime_ns == kept
+
+
+def test_each_portrait_states_its_terms(tmp_path: Path):
+    (tmp_path / "000000.json").write_text('{"licence": "mine"}')
+    synth_folder(tmp_path, 2, workers=1)
+    stated = [read_sidecar((tmp_path / name).read_bytes()) for name in ("000000.json", "000001.json")]
+    assert [each["licence"] for each in stated] == ["mine", "CC0-1.0"], "what is there is kept"
+    assert stated[1]["consent"] == "not needed: nobody is shown"
 
 
 def test_portraits_of_an_older_style_are_drawn_anew(tmp_path: Path):

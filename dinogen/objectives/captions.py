@@ -26,6 +26,7 @@ expect weighs at most `MOST_PULL` times what images show. So it does nothing whe
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -91,46 +92,21 @@ class Weighed:
         return replace(self, **{name: part.repeat_interleave(count, dim=0) for name, part in parts.items()})
 
 
-@dataclass
 class CaptionCost:
-    """What captions add to the costs of all problems: the same for all locations, and on all ranks.
+    """What captions add to the costs of all problems: the same on all ranks.
 
     Args:
-        to_real: D, `[N, M]`, mean 1.
-        to_generated: E, `[N, N]`.
-        sharpness: x for each map, scalars.
-        guidance: `[N, 1]`, α − 1; None where no image is guided.
-        guided_sharpness: x of what guidance pulls towards, a scalar.
-        captions: of all ranks.
+        captions: this rank's; those of all ranks are gathered.
+        locations: how many each map has.
     """
 
-    to_real: Tensor
-    to_generated: Tensor
-    sharpness: dict[str, Tensor]
-    guidance: Tensor | None
-    guided_sharpness: Tensor
-    captions: Captions
-
-    @classmethod
     @torch.no_grad()
-    @torch.autocast("cuda", enabled=False)
-    @torch.autocast("cpu", enabled=False)
-    def between(cls, captions: Captions, locations: Mapping[str, int]) -> "CaptionCost":
-        """Of all ranks' captions.
-
-        Args:
-            captions: this rank's.
-            locations: how many each map has.
-        """
-        generated, real = gather_rows(captions.generated.float()), gather_rows(captions.real.float())
-        to_real, to_generated, _ = distances_between(generated, real)
-        sizes = sorted(set(locations.values()))
-        shares = [share_of_reals(size, sizes[-1]) for size in sizes] + [SHARE_OF_GUIDANCE]
-        found = sharpness_for(to_real, generated.any(dim=1), to_real.new_tensor(shares))
-        sharpness = {name: found[sizes.index(size)] for name, size in locations.items()}
-        guidance = None if captions.alphas is None else gather_rows(captions.alphas.float())[:, None] - 1
-        whole = Captions(generated, real, expected=captions.expected)
-        return cls(to_real, to_generated, sharpness, guidance, found[-1], whole)
+    def __init__(self, captions: Captions, locations: Mapping[str, int]):
+        self.locations = locations
+        self.expected = captions.expected
+        self.generated, self.real = gather_rows(captions.generated.float()), gather_rows(captions.real.float())
+        # `[N, 1]`, α − 1; None where no image is guided.
+        self.guidance = None if captions.alphas is None else gather_rows(captions.alphas.float())[:, None] - 1
 
     def at(self, names: Sequence[str], map_of: Tensor, part: slice) -> Weighed:
         """Distances in a part of the problems of some maps.
@@ -140,15 +116,25 @@ class CaptionCost:
             map_of: `[L]`, index into `names` for each problem.
             part: of the problems, in the order of the maps' locations.
         """
-        if self.captions.expected is None:
-            sharpness = torch.stack([self.sharpness[name] for name in names])[map_of[part]][:, None, None]
-            return Weighed(self.to_real, self.to_generated, sharpness, self.guided_sharpness, None)
-        axes = torch.cat([self.captions.expected[name] for name in names])[part]
-        generated, real = self.captions.generated, self.captions.real
-        to_real, to_generated, unit = distances_between(generated, real, axes)
+        if self.expected is None:
+            to_real, to_generated, found, guided = self.whole
+            sharpness = torch.stack([found[name] for name in names])[map_of[part]][:, None, None]
+            return Weighed(to_real, to_generated, sharpness, guided, None)
+        axes = torch.cat([self.expected[name] for name in names])[part]
+        to_real, to_generated, unit = distances_between(self.generated, self.real, axes)
         some = to_real[:, :FOUND_ON, :FOUND_ON]
-        sharpness = location_sharpness(some, generated.any(dim=1)[:FOUND_ON])
+        sharpness = location_sharpness(some, self.generated.any(dim=1)[:FOUND_ON])
         return Weighed(to_real, to_generated, sharpness, GUIDED * sharpness, MOST_PULL * unit)
+
+    @cached_property
+    def whole(self) -> tuple[Tensor, Tensor, dict[str, Tensor], Tensor]:
+        """Of captions as they are: D, E, x of each map and that of what guidance pulls towards."""
+        to_real, to_generated, _ = distances_between(self.generated, self.real)
+        sizes = sorted(set(self.locations.values()))
+        shares = [share_of_reals(size, sizes[-1]) for size in sizes] + [SHARE_OF_GUIDANCE]
+        found = sharpness_for(to_real, self.generated.any(dim=1), to_real.new_tensor(shares))
+        sharpness = {name: found[sizes.index(size)] for name, size in self.locations.items()}
+        return to_real, to_generated, sharpness, found[-1]
 
 
 def distances_between(generated: Tensor, real: Tensor, axes: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:

@@ -287,7 +287,7 @@ class SinkhornDrift:
         checks: dict[str, Tensor] = {}
         captions = None
         if words is not None:
-            captions = CaptionCost.between(words, {name: level[0, 0].numel() for name, level in generated.items()})
+            captions = CaptionCost(words, {name: level[0, 0].numel() for name, level in generated.items()})
         for h, p in zip(group_by_width(generated), group_by_width(real)):
             drift = self.drift(h, p, captions)
             losses.append(drift_loss(h, drift))

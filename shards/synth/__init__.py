@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from dinogen.errors import DinogenError
-from dinogen.files import write_bytes
+from dinogen.files import write_bytes, write_json
 from dinogen.folder_lock import FolderLock
 from dinogen.progress import progress
 from shards.options import require
@@ -24,6 +24,8 @@ from shards.synth.person import Person, in_studio, sample_person
 STYLE = 3  # raise it with every change to the drawing: portraits of an older style are drawn anew
 SIGNATURE = re.compile(rb"dinogen synth, style (\d+), (seed \d+, (?:studio, )?portrait \d+)(?!\d)")
 JPEG_QUALITY = 95
+# Anybody may do anything with a drawing, and shards and model cards can say so.
+TERMS = {"licence": "CC0-1.0", "consent": "not needed: nobody is shown"}
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ def encode_portrait(series: Series, index: int) -> tuple[bytes, Person]:
 def synth_folder(output: Path, count: int, seed: int = 0, workers: int | None = None, studio: bool = False) -> None:
     """Draw `count` portraits of 512×512 pixels into `output`: 000000.jpg … and captions.csv.
 
-    The files depend on `seed` and `studio` alone. Portraits that are already there, whole, are kept.
+    A 000000.json beside each states its licence. The files depend on `seed` and `studio` alone. Portraits that are
+    already there, whole, are kept.
 
     Args:
         seed, studio: see `Series`.
@@ -126,7 +129,10 @@ def _make_drawer(output: Path, series: Series, missing: frozenset[int]) -> Calla
 
 
 def _draw_file(output: Path, series: Series, missing: frozenset[int], index: int) -> dict[str, str]:
-    """Write portrait `index` if it is missing; give its row of captions.csv."""
+    """Write portrait `index` and its terms where they are missing; give its row of captions.csv."""
+    terms = (output / file_name(index)).with_suffix(".json")
+    if not terms.exists():
+        write_json(terms, TERMS)
     if index in missing:
         jpeg, person = encode_portrait(series, index)
         write_bytes(output / file_name(index), jpeg)
