@@ -258,6 +258,15 @@ def test_the_table_looks_at_a_caption_once(encoder, monkeypatch):
     assert seen == ["a man", "glasses"]
 
 
+def test_a_table_learns_what_another_one_has_looked_at(encoder, monkeypatch):
+    there, here = CaptionTable(encoder), CaptionTable(encoder)
+    found = there.vectors_of(["a  man", "glasses", "", "a man"])
+    assert list(found) == ["a man", "glasses"]
+    monkeypatch.setattr(encoder, "rows", lambda texts: [] if not texts else pytest.fail(f"{texts} are known"))
+    here.learn(found)
+    assert torch.equal(here.pooled(["glasses", "a man", ""]), there.pooled(["glasses", "a man", ""]))
+
+
 def test_the_table_gives_up_tokens_that_take_too_much_memory(folders: dict[str, Path]):
     encoder = make_text_encoder(str(folders["bert"]))
     table = CaptionTable(encoder, token_bytes=3 * 1000)

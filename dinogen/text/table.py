@@ -1,7 +1,7 @@
 """Captions that were looked at before need not be looked at again."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -52,6 +52,15 @@ class CaptionTable:
             if text:
                 row.copy_(self._vectors[text])
         return rows
+
+    def vectors_of(self, captions: Iterable[str]) -> dict[str, Tensor]:
+        """Vectors of different captions by their tidy text, on the CPU, as `learn` takes them."""
+        texts = list(filter(None, dict.fromkeys(map(tidied, captions))))
+        return dict(zip(texts, self.pooled(texts).cpu()))
+
+    def learn(self, vectors: Mapping[str, Tensor]) -> None:
+        """Keep what another table's `vectors_of` found with the same encoder."""
+        self._vectors |= {text: vector.to(self.encoder.device) for text, vector in vectors.items()}
 
     def _look(self, texts: list[str]) -> dict[str, Tensor]:
         """Look at captions and keep their vectors; their tokens."""

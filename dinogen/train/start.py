@@ -13,9 +13,8 @@ from dinogen.networks.generator import TEXT_PARTS
 from dinogen.networks.synthesis import block_resolutions
 from dinogen.opening import load_generator
 from dinogen.pyramid import PyramidSpec
-from dinogen.train.wording import Wording
+from dinogen.train.wording import MOST_CODED, Wording
 
-CODED_SAMPLES = 4096  # at most: the axes are found on these
 CODE_NUMBERS = 128  # what images show, for captions
 
 
@@ -69,7 +68,7 @@ def fit_wording(wording: Wording, spec: PyramidSpec, data: Path | str, stage: in
 
     def codes(count: int) -> Tensor:
         """Codes that leave nothing out tell what images show, in uncorrelated numbers."""
-        stored = load_pyramids(data, min(count, CODED_SAMPLES), stage)
+        stored = load_pyramids(data, min(count, MOST_CODED), stage)
         coder = Coder(spec, CODE_NUMBERS)
         coder.fit(stored)
         return coder(stored)
@@ -82,5 +81,5 @@ def fit_coder(coder: Coder, data: Path | str, stage: int, wording: Wording | Non
 
     With words, codes leave out what all captions of the same samples tell.
     """
-    coder.fit(load_pyramids(data, CODED_SAMPLES, stage), wording and wording.first_wholes(CODED_SAMPLES).cpu())
+    coder.fit(load_pyramids(data, MOST_CODED, stage), wording and wording.first_wholes(MOST_CODED).cpu())
     return coder.tensors()

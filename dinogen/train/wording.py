@@ -11,7 +11,7 @@ from torch import Tensor
 from dinogen.config import RunConfig
 from dinogen.data.folder import open_folder
 from dinogen.data.loader import Batch, load_all_captions, load_captions, load_embeddings, load_pyramids
-from dinogen.distributed import from_first_rank, rank, world_size
+from dinogen.distributed import from_first_rank, gather_objects, rank, share_of, world_size
 from dinogen.errors import DinogenError
 from dinogen.kept import Kept
 from dinogen.networks.words import Words
@@ -25,6 +25,7 @@ from dinogen.train.run_log import LOG
 MOST_TOLD = 2**16  # of the data set's captions or embeddings: from these generated images' are drawn
 FREQUENT = 256  # captions among which the ones for people are chosen
 SAME = 1e-3  # distance of vectors whose captions say the same
+MOST_CODED = 2**12  # images from which it is found what captions tell
 MOST_SHOWN = 2**11  # images on which it is found where captions show
 SHOWN_BYTES = 2**30  # of their stored pyramids, at most
 NOISES = 4  # of each embedding, where it is found where they show
@@ -66,16 +67,25 @@ class Wording(Kept):
             show: tells what the first samples show, as many as it is given or fewer, `[n, S]`; see `Whitening.fit`.
         """
         if self.reader.whitening is None:
+            LOG.info("Reading the captions, to find what of them shows in the images.")
+            self.read_together(MOST_CODED)
             tensors = from_first_rank(lambda: self.fitted(show).tensors(), self.device)
             self.reader.whitening = Whitening.restore(tensors)
 
     def fitted(self, show: Callable[[int], Tensor]) -> Whitening:
         """A whitening of the data set's captions, all of those that a sample has."""
-        LOG.info("Reading the captions, to find what of them shows in the images.")
         shown = show(self.count)
         captions, image_of = self.all_told(len(shown))
         assert not isinstance(captions, Tensor)
         return Whitening.fit(self.reader.table.pooled(captions), shown=shown[image_of])
+
+    def read_together(self, count: int) -> None:
+        """Read all captions of the first samples, at most `count`: each rank its share, as reading takes long."""
+        count = min(count, self.count)
+        captions = from_first_rank(lambda: load_all_captions(self.data, count, verify="size"), self.device)
+        different = sorted({caption for its in captions for caption in its})
+        for vectors in gather_objects(self.reader.table.vectors_of(different[share_of(len(different))])):
+            self.reader.table.learn(vectors)
 
     def all_told(self, count: int) -> tuple[Told, Tensor]:
         """All that the first samples, at most `count`, are known by, and the number of the sample of each, `[c]`."""
@@ -90,6 +100,8 @@ class Wording(Kept):
             spec: of the stage's pyramids.
             resolution: the stage's.
         """
+
+        self.read_together(MOST_SHOWN)
 
         def found() -> dict[str, Tensor]:
             LOG.info(f"Finding where in images of {resolution} pixels captions show.")
@@ -249,6 +261,9 @@ class ImageWording(Wording):
     def told_by(self, batch: Batch) -> Tensor:
         assert batch.embeddings is not None, "the loader reads them for such a run"
         return self.noisy(batch.embeddings.to(self.device, non_blocking=True))
+
+    def read_together(self, count: int) -> None:
+        """Nothing: there are no captions."""
 
     def all_told(self, count: int) -> tuple[Tensor, Tensor]:
         numbers = torch.arange(min(count, self.count)).repeat(NOISES)
