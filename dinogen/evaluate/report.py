@@ -194,17 +194,27 @@ def shown_interval(interval: Sequence[float] | None) -> str:
 
 def report_table(report: Report) -> str:
     """A verdict, and the figures of one generator beside real against real, one line each."""
-    lines = [*report["verdict"], "", f"{'figure':<22}{'ours':>12}{'95% interval':>20}{'real':>12}"]
-    lines += [text_line(row) for row in figure_rows([report])]
-    if words := words_rows([report]):
-        lines += ["Words:", *map(text_line, words)]
-    if signal := signal_rows([report]):
-        lines += ["On the training signal, so not independent:", *map(text_line, signal)]
+    parts = {
+        "": figure_rows([report]),
+        "Words:": words_rows([report]),
+        "On the training signal, so not independent:": signal_rows([report]),
+    }
+    heading = Row("figure", ["ours"], set(), "95% interval", "real", "")
+    width = name_width([row for rows in parts.values() for row in rows])
+    lines = [*report["verdict"], "", text_line(heading, width).rstrip()]
+    for title, rows in parts.items():
+        lines += [title] * bool(title and rows) + [text_line(row, width) for row in rows]
     return "\n".join([*lines, footnote(report)])
 
 
-def text_line(row: Row) -> str:
-    return f"{row.name:<22}{row.values[0]:>12}{row.interval:>20}{row.real:>12}  {row.what}"
+def name_width(rows: Sequence[Row]) -> int:
+    """Of the column of names."""
+    return max(len(row.name) for row in rows) + 1
+
+
+def text_line(row: Row, width: int) -> str:
+    """One row, its name in so many characters; the longest interval has 22."""
+    return f"{row.name:<{width}}{row.values[0]:>11}{row.interval:>24}{row.real:>12}  {row.what}"
 
 
 def footnote(report: Report) -> str:
@@ -221,10 +231,12 @@ def comparison_table(reports: Sequence[Report]) -> str:
     """Verdicts and figures of several generators, a column each in their order; the last one is real against real."""
     numbers = [f"[{number}]" for number in range(1, len(reports) + 1)]
     lines = [f"{number} {name_of(report)}: {report['verdict'][0]}" for number, report in zip(numbers, reports)]
-    lines.append("".join([f"\n{'figure':<22}", *(f"{number:>12} " for number in numbers), f"{'real':>12}"]))
-    for row in (*figure_rows(reports), *words_rows(reports), *signal_rows(reports)):
+    rows = [*figure_rows(reports), *words_rows(reports), *signal_rows(reports)]
+    width = name_width(rows)
+    lines.append("".join([f"\n{'figure':<{width}}", *(f"{number:>12} " for number in numbers), f"{'real':>12}"]))
+    for row in rows:
         cells = [f"{value:>12}{BEST if place in row.best else ' '}" for place, value in enumerate(row.values)]
-        lines.append("".join([f"{row.name:<22}", *cells, f"{row.real:>12}"]))
+        lines.append("".join([f"{row.name:<{width}}", *cells, f"{row.real:>12}"]))
     if comparable(reports):
         lines.append(f"{BEST} the best of these.")
     return "\n".join([*lines, footnote(reports[0])])
