@@ -62,7 +62,7 @@ def test_before_training_no_words_change_any_image(plain, z):
     fresh = make_generator(**TEXT)
     assert torch.equal(fresh(z, words=make_words()), plain(z))
     fresh(z, words=make_words()).square().mean().backward()
-    for name in ("caption.pooled", "caption.guidance", "synthesis.attention.b16.out", "synthesis.attention.b32.out"):
+    for name in ("caption.pooled", "synthesis.attention.b16.out", "synthesis.attention.b32.out"):
         gradient = fresh.get_parameter(f"{name}.weight").grad
         assert gradient is not None and gradient.any(), f"{name} must learn"
 
@@ -76,6 +76,23 @@ def test_after_training_the_null_caption_draws_what_no_words_draw(worded, z):
 def test_each_part_of_the_words_changes_the_images(worded, z, part):
     without = make_words(**{part: torch.zeros_like(make_words().pooled) if part == "pooled" else None})
     assert (worded(z, words=make_words()) - worded(z, words=without)).abs().mean() > 1e-3
+
+
+def test_guidance_makes_more_of_what_a_caption_adds(z):
+    """It has nothing of its own to add: then it could not go further in a caption's direction."""
+    generator = make_generator(**TEXT)
+    caption = generator.caption
+    assert caption is not None
+    torch.nn.init.normal_(caption.pooled.weight)
+    words, unguided = make_words(guidance=torch.full((3,), 2.0)), make_words(guidance=None)
+    assert torch.equal(caption(words), caption(unguided)), "nothing is exaggerated before training"
+    generator(z, words=words).square().mean().backward()
+    gradient = caption.guidance.weight.grad
+    assert gradient is not None and gradient.any(), "and then it is learned"
+    torch.nn.init.constant_(caption.guidance.weight, 0.1)
+    more = caption(words) / caption(unguided)
+    torch.testing.assert_close(more, more[:1, :1].expand_as(more))
+    assert more[0, 0] > 1.05
 
 
 def test_tokens_that_only_fill_up_change_nothing(worded, z):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 HEAD_CHANNELS = 32
+CAPTION_GAIN = 2.0  # length of what the generator takes for an embedding, over that of normal noise as wide as it
 GUIDANCE_FREQUENCIES = (1.0, 2.0, 4.0, 8.0)  # radians for each unit of guidance
 
 
@@ -77,7 +78,8 @@ def words_between(start: Words, end: Words, shares: Tensor) -> Words:
 class CaptionStyle(nn.Module):
     """What captions add to styles (StyleGAN-T, arXiv 2301.09515, adds the text to the style in the same place).
 
-    All starts at zero, and the null caption without guidance adds nothing for ever.
+    Guidance makes more of what a caption adds, and adds nothing of its own: how far to go is learned for each number of
+    a style. All starts at zero, and the null caption adds nothing for ever.
 
     Args:
         text_dim: length of an embedding.
@@ -93,9 +95,9 @@ class CaptionStyle(nn.Module):
 
     def forward(self, words: Words) -> Tensor:
         """`[N, w_dim]`."""
-        # An embedding has length one. Its numbers shall be as large as those of a latent, to be learned from as fast.
-        w = self.pooled(words.pooled * self.pooled.in_features**0.5)
-        return w if words.guidance is None else w + self.guidance(waves(words.guidance))
+        # An embedding has length one. As it is, it would be learned from far more slowly than a latent.
+        w = self.pooled(words.pooled * (CAPTION_GAIN * self.pooled.in_features**0.5))
+        return w if words.guidance is None else w * (1 + self.guidance(waves(words.guidance)))
 
 
 def waves(guidance: Tensor) -> Tensor:
