@@ -260,10 +260,10 @@ def test_the_table_looks_at_a_caption_once(encoder, monkeypatch):
 
 def test_a_table_learns_what_another_one_has_looked_at(encoder, monkeypatch):
     there, here = CaptionTable(encoder), CaptionTable(encoder)
-    found = there.vectors_of(["a  man", "glasses", "", "a man"])
-    assert list(found) == ["a man", "glasses"]
+    texts, vectors = there.vectors_of(["a  man", "glasses", "", "a man"])
+    assert texts == ["a man", "glasses"]
     monkeypatch.setattr(encoder, "rows", lambda texts: [] if not texts else pytest.fail(f"{texts} are known"))
-    here.learn(found)
+    here.learn(texts, vectors)
     assert torch.equal(here.pooled(["glasses", "a man", ""]), there.pooled(["glasses", "a man", ""]))
 
 

@@ -1,7 +1,7 @@
 """Captions that were looked at before need not be looked at again."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -53,14 +53,14 @@ class CaptionTable:
                 row.copy_(self._vectors[text])
         return rows
 
-    def vectors_of(self, captions: Iterable[str]) -> dict[str, Tensor]:
-        """Vectors of different captions by their tidy text, on the CPU, as `learn` takes them."""
+    def vectors_of(self, captions: Iterable[str]) -> tuple[list[str], Tensor]:
+        """Different captions, tidy, and their vectors on the CPU, `[n, D]`, as `learn` takes them."""
         texts = list(filter(None, dict.fromkeys(map(tidied, captions))))
-        return dict(zip(texts, self.pooled(texts).cpu()))
+        return texts, self.pooled(texts).cpu()
 
-    def learn(self, vectors: Mapping[str, Tensor]) -> None:
+    def learn(self, texts: Sequence[str], vectors: Tensor) -> None:
         """Keep what another table's `vectors_of` found with the same encoder."""
-        self._vectors |= {text: vector.to(self.encoder.device) for text, vector in vectors.items()}
+        self._vectors |= dict(zip(texts, vectors.to(self.encoder.device)))
 
     def _look(self, texts: list[str]) -> dict[str, Tensor]:
         """Look at captions and keep their vectors; their tokens."""

@@ -84,8 +84,8 @@ class Wording(Kept):
         count = min(count, self.count)
         captions = from_first_rank(lambda: load_all_captions(self.data, count, verify="size"), self.device)
         different = sorted({caption for its in captions for caption in its})
-        for vectors in gather_objects(self.reader.table.vectors_of(different[share_of(len(different))])):
-            self.reader.table.learn(vectors)
+        for found in gather_objects(self.reader.table.vectors_of(different[share_of(len(different))])):
+            self.reader.table.learn(*found)
 
     def all_told(self, count: int) -> tuple[Told, Tensor]:
         """All that the first samples, at most `count`, are known by, and the number of the sample of each, `[c]`."""
