@@ -71,7 +71,7 @@ class Preview:
         real = resize(to_float(self.crops.to(self.device)), stage.resolution)
         count = min(PYRAMID_COUNT, len(real))
         shown = torch.cat([real[:count], samples[:count]])
-        maps = last_layer(self.look(shown), self.specs[stage.resolution])
+        maps = last_layer(self.look(shown), self.specs.nearest(stage.resolution))
         pyramids = pyramid_picture(shown, maps, {"real": count, "generated": count})
         size = f"{stage.resolution} px"
         pictures = {
