@@ -16,6 +16,8 @@ from dinogen.octaves import octaves
 from dinogen.opening import load_generator
 from dinogen.train.trainer import Trainer
 from launch.train import build_parser, make_config
+from shards.options import PackOptions
+from shards.pack import pack_folder
 
 FLAGS = [
     "--generator.channel_base=512", "--generator.channel_max=32", "--schedule.start_resolution=32",
@@ -111,6 +113,21 @@ def test_each_image_is_drawn_from_its_own_code(shards32, tmp_path):
     nearest = torch.cdist(drawn - drawn.mean(dim=0), reals - reals.mean(dim=0)).argmin(dim=1)
     right = (nearest == torch.arange(48)).float().mean()
     assert right > 0.25, f"{right:.0%} of images are nearest to their own real one; by chance 2% are"
+
+
+def test_pictures_are_drawn_in_a_stage_that_the_shards_do_not_have(shards32, tmp_path):
+    """What the teacher sees of them is that of the next finer stage."""
+    options = PackOptions(teacher="tiny", stages=[32])
+    pack_folder(shards32.parent / "crops", tmp_path / "shards", options)
+    trainer = trainer_of(
+        tmp_path / "shards",
+        tmp_path / "run",
+        "--warmup.stage_kimg={8: 0.032, 32: 0.032}",
+        "--schedule.total_kimg=0.096",
+    )
+    assert trainer.stage.resolution == 8
+    pictures, _ = trainer.make_monitor().preview.draw(trainer.G_ema, trainer.stage)
+    assert "3_pyramids" in pictures
 
 
 def test_a_warm_up_that_was_interrupted_resumes_with_the_same_codes(shards32, tmp_path):
