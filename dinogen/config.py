@@ -70,18 +70,23 @@ class ObjectiveConfig:
         bands: number of bands into which embeddings are split along their principal axes. Each has a transport and an
             equal share of the drift, which serves fine structure. 1 leaves embeddings whole.
         bands_from_kimg: kimg at which bands begin. Early on, whole embeddings teach more.
+        negatives: the generated images that push others away. batch: those of the same step. previous: those of the
+            step before, which are independent of it; a checkpoint then keeps what the teacher saw of them.
     """
 
     name: Literal["sinkhorn", "kernel", "paired"] = "sinkhorn"
     temperatures: list[float] = field(default_factory=lambda: [0.05])
     bands: int = 1
     bands_from_kimg: float = 0.0
+    negatives: Literal["batch", "previous"] = "batch"
 
     def __post_init__(self) -> None:
         require(self, "objective", "positive", "bands")
         require(self, "objective", "not negative", "bands_from_kimg")
         if self.bands > 1 and self.name == "paired":
             raise UsageError(f"objective.bands {self.bands} serves objective.name sinkhorn and kernel; set that, or 1")
+        if self.negatives == "previous" and self.name != "sinkhorn":
+            raise UsageError("objective.negatives previous serves objective.name sinkhorn; set that, or batch")
         if not self.temperatures or min(self.temperatures) <= 0:
             raise UsageError(f"objective.temperatures {self.temperatures} must be positive, such as [0.05]")
 

@@ -98,13 +98,15 @@ class CaptionCost:
     Args:
         captions: this rank's; those of all ranks are gathered.
         locations: how many each map has.
+        negatives: `[N, k]`, this rank's, of the images that push others away; None where the generated ones do.
     """
 
     @torch.no_grad()
-    def __init__(self, captions: Captions, locations: Mapping[str, int]):
+    def __init__(self, captions: Captions, locations: Mapping[str, int], negatives: Tensor | None = None):
         self.locations = locations
         self.expected = captions.expected
         self.generated, self.real = gather_rows(captions.generated.float()), gather_rows(captions.real.float())
+        self.negatives = self.generated if negatives is None else gather_rows(negatives.float())
         # `[N, 1]`, α − 1; None where no image is guided.
         self.guidance = None if captions.alphas is None else gather_rows(captions.alphas.float())[:, None] - 1
 
@@ -121,7 +123,7 @@ class CaptionCost:
             sharpness = torch.stack([found[name] for name in names])[map_of[part]][:, None, None]
             return Weighed(to_real, to_generated, sharpness, guided, None)
         axes = torch.cat([self.expected[name] for name in names])[part]
-        to_real, to_generated, unit = distances_between(self.generated, self.real, axes)
+        to_real, to_generated, unit = distances_between(self.generated, self.real, self.negatives, axes)
         some = to_real[:, :FOUND_ON, :FOUND_ON]
         sharpness = location_sharpness(some, self.generated.any(dim=1)[:FOUND_ON])
         return Weighed(to_real, to_generated, sharpness, GUIDED * sharpness, MOST_PULL * unit)
@@ -129,7 +131,7 @@ class CaptionCost:
     @cached_property
     def whole(self) -> tuple[Tensor, Tensor, dict[str, Tensor], Tensor]:
         """Of captions as they are: D, E, x of each map and that of what guidance pulls towards."""
-        to_real, to_generated, _ = distances_between(self.generated, self.real)
+        to_real, to_generated, _ = distances_between(self.generated, self.real, self.negatives)
         sizes = sorted(set(self.locations.values()))
         shares = [share_of_reals(size, sizes[-1]) for size in sizes] + [SHARE_OF_GUIDANCE]
         found = sharpness_for(to_real, self.generated.any(dim=1), to_real.new_tensor(shares))
@@ -137,24 +139,27 @@ class CaptionCost:
         return to_real, to_generated, sharpness, found[-1]
 
 
-def distances_between(generated: Tensor, real: Tensor, axes: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+def distances_between(
+    generated: Tensor, real: Tensor, negatives: Tensor, axes: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """D, E and the mean by which they were divided.
 
     Args:
         generated: `[N, k]`, zeros where there is no caption.
         real: `[M, k]`.
+        negatives: `[N, k]`, of the images that push the generated ones away.
         axes: `[l, k, r]`, under which to look at captions; None leaves them as they are.
 
     Returns:
         `[N, M]`, `[N, N]` and a scalar, or `[l, N, M]`, `[l, N, N]` and `[l, 1, 1]` with axes.
     """
-    null, null_real = ~generated.any(dim=1), ~real.any(dim=1)
-    known, known_generated = ~(null[:, None] | null_real), ~(null[:, None] | null)
-    u, v = (generated, real) if axes is None else (generated @ axes, real @ axes)
-    to_real, to_generated = pair_distances(u, v), pair_distances(u, u)
+    null, null_real, null_negative = (~each.any(dim=1) for each in (generated, real, negatives))
+    known, known_negative = ~(null[:, None] | null_real), ~(null[:, None] | null_negative)
+    u, v, w = (each if axes is None else each @ axes for each in (generated, real, negatives))
+    to_real, to_negative = pair_distances(u, v), pair_distances(u, w)
     mean = (to_real * known).sum(dim=(-2, -1), keepdim=axes is not None) / known.sum().clamp(min=1)
     unit = mean.clamp(min=SMALLEST_DISTANCE)
-    return (to_real / unit).where(known, 1.0), (to_generated / unit).where(known_generated, 1.0), unit
+    return (to_real / unit).where(known, 1.0), (to_negative / unit).where(known_negative, 1.0), unit
 
 
 def location_sharpness(distances: Tensor, known: Tensor) -> Tensor:

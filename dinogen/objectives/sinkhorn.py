@@ -18,6 +18,10 @@ A plan follows what varies most, in patches their colour and contrast; of the re
 and nothing keeps the variance of fine structure right. So features may be split along the principal axes of the real
 ones into bands, from what varies most to what varies least, with a plan and a drift of equal size for each.
 
+The q may also be the generated images of the step before. They are independent of h, as p are. Among one set of images
+each extreme one lacks itself, and the others are there in just the numbers that h have: that is not so of p, and it
+counts where captions leave few images in play. In a toy with captions samples then keep 0.96 of their spread, not 0.89.
+
 The locations are independent problems. Each rank holds its own images' features at all of them; the ranks exchange
 these, so that each solves its share of the problems with everybody's features, and send back where each should move.
 Against gathering all features everywhere, what a rank receives and computes falls with the number of ranks.
@@ -281,15 +285,30 @@ class SinkhornDrift:
         self.iterations = iterations
         self.bands = bands
 
-    def __call__(self, generated: Pyramid, real: Pyramid, words: Captions | None = None) -> ObjectiveResult:
-        """The loss of this rank's share: N generated images with gradient, M real ones, and their captions."""
+    def __call__(
+        self,
+        generated: Pyramid,
+        real: Pyramid,
+        words: Captions | None = None,
+        before: tuple[Pyramid, Tensor | None] | None = None,
+    ) -> ObjectiveResult:
+        """The loss of this rank's share: N generated images with gradient, M real ones, and their captions.
+
+        Args:
+            generated, real, words: of this step.
+            before: N images generated in the step before, and their captions; None lets those of this step push each
+                other away.
+        """
         losses, statistics = [], {}
         checks: dict[str, Tensor] = {}
-        captions = None
+        captions, negatives = None, before or (None, None)
         if words is not None:
-            captions = CaptionCost(words, {name: level[0, 0].numel() for name, level in generated.items()})
-        for h, p in zip(group_by_width(generated), group_by_width(real)):
-            drift = self.drift(h, p, captions)
+            locations = {name: level[0, 0].numel() for name, level in generated.items()}
+            captions = CaptionCost(words, locations, negatives[1])
+        sets = group_by_width(generated)
+        others = [None] * len(sets) if negatives[0] is None else group_by_width(negatives[0])
+        for h, p, q in zip(sets, group_by_width(real), others):
+            drift = self.drift(h, p, captions, q)
             losses.append(drift_loss(h, drift))
             statistics |= {f"displacement/{name}": norm for name, norm in zip(h.names, drift.norms)}
             statistics |= {f"spread/{name}": ratio for name, ratio in zip(h.names, drift.spread)}
@@ -299,7 +318,7 @@ class SinkhornDrift:
     @torch.no_grad()
     @torch.autocast("cuda", enabled=False)
     @torch.autocast("cpu", enabled=False)
-    def drift(self, h: Problems, p: Problems, captions: CaptionCost | None = None) -> Drift:
+    def drift(self, h: Problems, p: Problems, captions: CaptionCost | None = None, q: Problems | None = None) -> Drift:
         """Where every feature should move, in float32 whatever the mixed precision."""
         # Distances do not depend on the origin, and near it their rounding errors are smallest.
         real = rows_to_problems(p.features).float()
@@ -308,7 +327,11 @@ class SinkhornDrift:
         bands = Bands.along_principal_axes(real, h, self.bands)
         generated = bands.split(rows_to_problems(h.features.float()) - origin)
         to_real = Transport.between(generated, bands.split(real))
-        to_generated = Transport.between(generated, generated, mask_diagonal=True)
+        if q is None:
+            to_generated = Transport.between(generated, generated, mask_diagonal=True)
+        else:
+            negatives = bands.split(rows_to_problems(q.features).float() - origin)
+            to_generated = Transport.between(generated, negatives)
         of_problem = h.map_of_share()
         weighed = None
         if captions is not None:

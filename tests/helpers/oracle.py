@@ -21,6 +21,7 @@ WAYS = {
     "paired": ["--objective.name=paired"],
     "coded": ["--warmup.stage_kimg={32: 1}", "--warmup.batch=8"],
     "text": ["--words.encoder=embedded"],
+    "previous": ["--words.encoder=embedded", "--objective.negatives=previous"],
     "sliced": ["--slices.weight=100"],
     "accumulated": ["--batches.accumulation=2"],
 }
