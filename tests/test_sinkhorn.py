@@ -53,8 +53,11 @@ def reference_targets(h: Tensor, p: Tensor, epsilon: float, iterations: int, mas
     return n * plan @ p
 
 
-def reference_drift(h, p, temperatures, iterations, maps, groups):
-    """V, and the scale and raw norm of each map, for lists of problems `[L, N, C]`; p in a number of groups."""
+def reference_drift(h, p, temperatures, iterations, maps, groups, q=None):
+    """V, and the scale and raw norm of each map, for lists of problems `[L, N, C]`; p in a number of groups.
+
+    The other h push h away, or q do.
+    """
 
     def to_real(at: int, temperature: float) -> Tensor:
         epsilon = reference_epsilon(h[at], p[at], temperature, masked=False)
@@ -62,8 +65,9 @@ def reference_drift(h, p, temperatures, iterations, maps, groups):
         return torch.stack(parts).mean(dim=0)
 
     def to_generated(at: int, temperature: float) -> Tensor:
-        epsilon = reference_epsilon(h[at], h[at], temperature, masked=True)
-        return reference_targets(h[at], h[at], epsilon, iterations, masked=True)
+        others = h if q is None else q
+        epsilon = reference_epsilon(h[at], others[at], temperature, masked=q is None)
+        return reference_targets(h[at], others[at], epsilon, iterations, masked=q is None)
 
     per_map = len(h) // maps
     drifts, scales, norms = [], [], []
@@ -72,8 +76,9 @@ def reference_drift(h, p, temperatures, iterations, maps, groups):
         distances = []
         for location in locations:
             to_p = torch.cdist(h[location], p[location])
-            to_h = torch.cdist(h[location], h[location])
-            to_others = to_h[~torch.eye(len(to_h), dtype=torch.bool)]
+            to_others = torch.cdist(h[location], (h if q is None else q)[location])
+            if q is None:
+                to_others = to_others[~torch.eye(len(to_others), dtype=torch.bool)]
             distances.append((to_p.mean() + to_others.mean()) / 2)
         scale = math.sqrt(h.shape[2]) / torch.stack(distances).mean()
         total, norm = 0, 0
@@ -96,6 +101,17 @@ def test_drift_equals_the_reference(temperatures, reals, groups):
     p = torch.randn(4, reals, 3, generator=rng, dtype=torch.float64) * 1.5 + 0.3
     expected = reference_drift(h, p, temperatures, iterations=3, maps=2, groups=groups)
     found = SinkhornDrift(temperatures, iterations=3).drift(problems(h.float(), 2), problems(p.float(), 2))
+    for ours, reference in zip(found[:3], expected):
+        torch.testing.assert_close(ours.double(), reference, rtol=2e-4, atol=2e-4)
+
+
+def test_images_of_the_step_before_push_as_the_reference_says():
+    rng = torch.Generator().manual_seed(1)
+    h, q = (torch.randn(4, 6, 3, generator=rng, dtype=torch.float64) for _ in range(2))
+    p = torch.randn(4, 12, 3, generator=rng, dtype=torch.float64) * 1.5 + 0.3
+    expected = reference_drift(h, p, (0.5,), iterations=3, maps=2, groups=2, q=q)
+    sets = [problems(x.float(), 2) for x in (h, p, q)]
+    found = SinkhornDrift((0.5,), iterations=3).drift(sets[0], sets[1], q=sets[2])
     for ours, reference in zip(found[:3], expected):
         torch.testing.assert_close(ours.double(), reference, rtol=2e-4, atol=2e-4)
 

@@ -60,6 +60,21 @@ def test_a_run_that_was_interrupted_continues_bitwise(captioned32, tmp_path, enc
     assert not torch.equal(some, others), "prompts steer"
 
 
+def test_images_of_the_step_before_are_kept_with_their_captions(captioned32, tmp_path):
+    """So a run that was interrupted continues bitwise, also on other ranks."""
+    more = ["--words.encoder=embedded", "--objective.negatives=previous"]
+    trainer_of(captioned32, tmp_path / "whole", *more, "--schedule.total_kimg=0.096").train()
+    for end in (0.048, 0.096):
+        trainer_of(captioned32, tmp_path / "parts", *more, f"--schedule.total_kimg={end}").train()
+    kept = load_file(tmp_path / "parts" / "checkpoints" / "nimg000000000096" / "before_sinkhorn.safetensors")
+    assert kept["captions/vectors"].any() and int(kept["stage/resolution"]) == 16
+    assert {len(part) for name, part in kept.items() if name != "stage/resolution"} == {8}
+    whole, parts = (weights_at(tmp_path / run, 96) for run in ("whole", "parts"))
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    trainer_of(captioned32, tmp_path / "batch", more[0], "--schedule.total_kimg=0.096").train()
+    assert not all(torch.equal(whole[name], value) for name, value in weights_at(tmp_path / "batch", 96).items())
+
+
 def test_captions_of_generated_images_are_independent_of_the_reals(captioned32, tmp_path):
     trainer = trainer_of(captioned32, tmp_path, "--words.encoder=embedded")
     wording = trainer.wording

@@ -80,6 +80,7 @@ def trained(
     spread: float = SPREAD,
     count: int = COUNT,
     local: bool = False,
+    previous: bool = False,
 ) -> Sketcher:
     """A sketcher trained on fresh reals in each step.
 
@@ -91,7 +92,9 @@ def trained(
         spread: of the reals.
         count: of generated, and of real, pictures a step.
         local: each place compares captions by what they lead one to expect there.
+        previous: pictures of the step before push the generated ones away.
     """
+    before = None
     expected = expected_of(spread) if local else None
     rng = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
@@ -106,7 +109,8 @@ def trained(
         alphas = alpha.expand(count)
         pictures = sketcher(torch.randn(count, Z_DIM, generator=rng), captions, alphas)
         words = Captions(captions, dropped(of_real(real_captions, rng), rng), alphas if guided else None, expected)
-        loss = objective(as_pyramid(pictures), as_pyramid(real), words).loss
+        loss = objective(as_pyramid(pictures), as_pyramid(real), words, before).loss
+        before = (as_pyramid(pictures.detach()), captions) if previous else None
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
