@@ -213,7 +213,7 @@ def name_width(rows: Sequence[Row]) -> int:
 
 
 def text_line(row: Row, width: int) -> str:
-    """One row, its name in so many characters; the longest interval has 22."""
+    """One row, its name in a column of a width; intervals have at most 22 characters."""
     return f"{row.name:<{width}}{row.values[0]:>11}{row.interval:>24}{row.real:>12}  {row.what}"
 
 
