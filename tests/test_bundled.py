@@ -52,6 +52,15 @@ def test_prompts_steer_it(bundled, brighter, darker):
     assert (light > dark).float().mean() > 0.8 and (light - dark).mean() > 20
 
 
+def test_glasses_come_when_they_are_asked_for(bundled):
+    """Their bridge crosses the nose, between the eyes."""
+    with_bridge, without = (
+        bundled.sample(16, prompt=prompt, output="pt").float()[:, :, 54:62, 60:68].diff(dim=2).abs().mean(dim=(1, 2, 3))
+        for prompt in ("a person with glasses", "a person without glasses")
+    )
+    assert (with_bridge > without).float().mean() > 0.8 and (with_bridge - without).mean() > 8
+
+
 def test_commands_draw_with_it_unless_told_otherwise(bundled, tmp_path, capsys):
     assert main(["--count", "2", "--prompt", "a man with glasses and a red beard", "--output", str(tmp_path)]) == 0
     assert "--model bundled" not in capsys.readouterr().err
