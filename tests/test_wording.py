@@ -61,7 +61,7 @@ def test_a_run_that_was_interrupted_continues_bitwise(captioned32, tmp_path, enc
 
 
 def test_images_of_the_step_before_are_kept_with_their_captions(captioned32, tmp_path):
-    """So a run that was interrupted continues bitwise, also on other ranks."""
+    """So a run that was interrupted continues bitwise."""
     more = ["--words.encoder=embedded", "--objective.negatives=previous"]
     trainer_of(captioned32, tmp_path / "whole", *more, "--schedule.total_kimg=0.096").train()
     for end in (0.048, 0.096):

@@ -20,7 +20,7 @@ ones into bands, from what varies most to what varies least, with a plan and a d
 
 The q may also be the generated images of the step before. They are independent of h, as p are. Among one set of images
 each extreme one lacks itself, and the others are there in just the numbers that h have: that is not so of p, and it
-counts where captions leave few images in play. In a toy with captions samples then keep 0.96 of their spread, not 0.89.
+counts where captions leave few images in play. In a toy with captions samples then keep 0.93 of their spread, not 0.89.
 
 The locations are independent problems. Each rank holds its own images' features at all of them; the ranks exchange
 these, so that each solves its share of the problems with everybody's features, and send back where each should move.

@@ -67,7 +67,6 @@ class Wording(Kept):
             show: tells what the first samples show, as many as it is given or fewer, `[n, S]`; see `Whitening.fit`.
         """
         if self.reader.whitening is None:
-            LOG.info("Reading the captions, to find what of them shows in the images.")
             self.read_together(MOST_CODED)
             tensors = from_first_rank(lambda: self.fitted(show).tensors(), self.device)
             self.reader.whitening = Whitening.restore(tensors)
@@ -84,14 +83,14 @@ class Wording(Kept):
         count = min(count, self.count)
         captions = from_first_rank(lambda: load_all_captions(self.data, count, verify="size"), self.device)
         different = sorted({caption for its in captions for caption in its})
+        if len(self.reader.table) < len(different):
+            LOG.info("Reading the captions, to find what of them shows in the images.")
         for found in gather_objects(self.reader.table.vectors_of(different[share_of(len(different))])):
             self.reader.table.learn(*found)
 
     def all_told(self, count: int) -> tuple[Told, Tensor]:
         """All that the first samples, at most `count`, are known by, and the number of the sample of each, `[c]`."""
-        captions = load_all_captions(self.data, count, verify="size")
-        image_of = torch.tensor([row for row, its in enumerate(captions) for _ in its], dtype=torch.int64)
-        return [caption for its in captions for caption in its], image_of
+        return in_a_row(load_all_captions(self.data, count, verify="size"))
 
     def expectations(self, spec: PyramidSpec, resolution: int) -> dict[str, Tensor]:
         """What captions lead one to expect of the maps of a stage, see `objectives.captions`. Call on all ranks.
@@ -180,10 +179,9 @@ class Wording(Kept):
 
     def mean_vectors(self, captions: Sequence[Sequence[str]]) -> Tensor:
         """The mean vector of each sample's captions."""
-        image_of = [row for row, its in enumerate(captions) for _ in its]
-        vectors = self.reader.vectors([caption for its in captions for caption in its])
-        sums = vectors.new_zeros(len(captions), vectors.shape[1])
-        sums.index_add_(0, torch.tensor(image_of, dtype=torch.int64, device=vectors.device), vectors)
+        told, image_of = in_a_row(captions)
+        vectors = self.reader.vectors(told)
+        sums = vectors.new_zeros(len(captions), vectors.shape[1]).index_add_(0, image_of.to(vectors.device), vectors)
         return sums / vectors.new_tensor([max(1, len(its)) for its in captions])[:, None]
 
     def prompts(self, count: int) -> list[str]:
@@ -315,6 +313,12 @@ def captions_of(data: str) -> list[str | None]:
             "words.source images, or drop words"
         )
     return captions
+
+
+def in_a_row(captions: Sequence[Sequence[str]]) -> tuple[list[str], Tensor]:
+    """All captions of some samples, and the number of the sample of each, int64 `[c]`."""
+    image_of = torch.tensor([row for row, its in enumerate(captions) for _ in its], dtype=torch.int64)
+    return [caption for its in captions for caption in its], image_of
 
 
 def bytes_of(text: str) -> Tensor:
