@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from dinogen.data.check import file_sha256
 from dinogen.errors import DinogenError, UsageError
-from dinogen.files import atomic_file, write_json
+from dinogen.files import atomic_file, remove_leftovers, write_json
 from dinogen.folder_lock import FolderLock
 from dinogen.plain_text import read_text
 from dinogen.progress import progress_bar
@@ -100,6 +100,7 @@ def download(dataset: str, output: Path, workers: int = 8) -> DownloadSummary:
 
 
 def _download_list(dataset: str, pictures: list[Picture], output: Path, workers: int) -> DownloadSummary:
+    remove_leftovers(output)
     for leftover in (output / INCOMING).glob("*"):
         leftover.unlink()
     known = {picture.address: row for picture in pictures if (row := _known(picture, output))}
