@@ -9,6 +9,7 @@ from torch import Tensor
 from dinogen.config import GeneratorConfig, RunConfig, ScheduleConfig
 from dinogen.errors import DinogenError
 from dinogen.networks import Generator, Words
+from dinogen.networks.words import GUIDANCE_START
 from dinogen.opening import load_generator
 from dinogen.train.start import start_from_snapshot
 
@@ -39,7 +40,8 @@ def trained() -> Generator:
     with torch.no_grad():
         for name, parameter in generator.named_parameters():
             if not parameter.any() and not name.endswith("position"):
-                parameter.normal_(generator=torch.Generator().manual_seed(2))
+                std = 0.25 if name == "caption.guidance.weight" else 1.0  # it counts four times
+                parameter.normal_(std=std, generator=torch.Generator().manual_seed(2))
     return generator
 
 
@@ -85,14 +87,15 @@ def test_guidance_makes_more_of_what_a_caption_adds(z):
     assert caption is not None
     torch.nn.init.normal_(caption.pooled.weight)
     words, unguided = make_words(guidance=torch.full((3,), 2.0)), make_words(guidance=None)
-    assert torch.equal(caption(words), caption(unguided)), "nothing is exaggerated before training"
+    before = caption(words) / caption(unguided)
+    torch.testing.assert_close(before, torch.full_like(before, 1 + GUIDANCE_START))
     generator(z, words=words).square().mean().backward()
     gradient = caption.guidance.weight.grad
     assert gradient is not None and gradient.any(), "and then it is learned"
     torch.nn.init.constant_(caption.guidance.weight, 0.1)
-    more = caption(words) / caption(unguided)
-    torch.testing.assert_close(more, more[:1, :1].expand_as(more))
-    assert more[0, 0] > 1.05
+    after = caption(words) / caption(unguided)
+    torch.testing.assert_close(after, after[:1, :1].expand_as(after))
+    assert after[0, 0] > before[0, 0] + 0.05
 
 
 def test_tokens_that_only_fill_up_change_nothing(worded, z):

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 HEAD_CHANNELS = 32
 CAPTION_GAIN = 2.0  # length of what the generator takes for an embedding, over that of normal noise as wide as it
+GUIDANCE_START = 0.25  # how much more of a caption each unit of guidance takes before it has learned anything
+GUIDANCE_GAIN = 4.0  # of what is learned on top: from few steps, as guidance is drawn in half of them
 GUIDANCE_FREQUENCIES = (1.0, 2.0, 4.0, 8.0)  # radians for each unit of guidance
 
 
@@ -78,8 +80,9 @@ def words_between(start: Words, end: Words, shares: Tensor) -> Words:
 class CaptionStyle(nn.Module):
     """What captions add to styles (StyleGAN-T, arXiv 2301.09515, adds the text to the style in the same place).
 
-    Guidance makes more of what a caption adds, and adds nothing of its own: how far to go is learned for each number of
-    a style. All starts at zero, and the null caption adds nothing for ever.
+    Guidance makes more of what a caption adds, and adds nothing of its own. It starts by going on in a straight line,
+    and learns how far to go for each number of a style. What a caption adds starts at zero, and the null caption adds
+    nothing for ever.
 
     Args:
         text_dim: length of an embedding.
@@ -97,7 +100,10 @@ class CaptionStyle(nn.Module):
         """`[N, w_dim]`."""
         # An embedding has length one. As it is, it would be learned from far more slowly than a latent.
         w = self.pooled(words.pooled * (CAPTION_GAIN * self.pooled.in_features**0.5))
-        return w if words.guidance is None else w * (1 + self.guidance(waves(words.guidance)))
+        if words.guidance is None:
+            return w
+        further = GUIDANCE_START * (words.guidance[:, None] - 1) + GUIDANCE_GAIN * self.guidance(waves(words.guidance))
+        return w * (1 + further)
 
 
 def waves(guidance: Tensor) -> Tensor:
