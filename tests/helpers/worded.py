@@ -30,7 +30,7 @@ def save_worded(folder: Path, encoder: str, seed: int = 0, guidance: float = 2.5
         for name, parameter in generator.named_parameters():
             if not parameter.any() and not name.endswith("position"):
                 # A caption counts twice, and guidance multiplies it: as large as the others they would drown a walk.
-                std = {"caption.pooled.weight": 0.4, "caption.guidance.weight": 0.1}.get(name, 1.0)
+                std = {"caption.pooled.weight": 0.3, "caption.guidance.weight": 0.1}.get(name, 1.0)
                 parameter.normal_(std=std)
     generator.update_w_avg()
     folder.mkdir(parents=True)
