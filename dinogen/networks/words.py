@@ -80,8 +80,9 @@ def words_between(start: Words, end: Words, shares: Tensor) -> Words:
 class CaptionStyle(nn.Module):
     """What captions add to styles (StyleGAN-T, arXiv 2301.09515, adds the text to the style in the same place).
 
-    Guidance makes more of what a caption adds, and adds nothing of its own. It starts in a straight line, and learns how
-    far to go for each number of a style. What a caption adds starts at zero, and the null caption adds nothing for ever.
+    Guidance makes more of what a caption adds, and adds nothing of its own. It starts in a straight line, and learns
+    how far to go for each number of a style. What a caption adds starts at zero, and the null caption adds nothing for
+    ever.
 
     Args:
         text_dim: length of an embedding.
