@@ -202,7 +202,8 @@ def _sample_hair(rng: np.random.Generator, person: str, age: str, skin: str) -> 
     hair = draw_lot(rng, HAIRS_OF[person])
     colour = draw_lot(rng, weights)
     fringe = hair in MAY_HAVE_FRINGE and person != "man" and rng.random() < 0.45
-    beards = {"none": 46, "stubble": 20, "full beard": 18, "moustache": 8, "goatee": 8}
+    # More full beards than streets have: words learn slowly what few portraits show.
+    beards = {"none": 40, "stubble": 12, "full beard": 32, "moustache": 8, "goatee": 8}
     beard = draw_lot(rng, beards) if person == "man" else "none"
     return {
         "hair": hair,
