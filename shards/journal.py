@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from dinogen.errors import DinogenError, UsageError
-from dinogen.files import fsync_path, plain_write_errors, write_bytes, write_json
+from dinogen.files import fsync_path, plain_write_errors, remove_leftovers, write_bytes, write_json
 from shards.duplicates import LookIndex, split_of
 from shards.options import CropOptions
 from shards.photo import ACCEPTED, DUPLICATE, PROVENANCE, Outcome, Reading
@@ -54,8 +54,7 @@ class Journal:
         except BaseException:
             self.file.close()
             raise
-        for leftover in self.folder.glob(".*.tmp*"):  # of a run that was killed while writing
-            leftover.unlink()
+        remove_leftovers(self.folder)
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:

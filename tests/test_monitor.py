@@ -67,6 +67,7 @@ def test_scalars_for_machines_stay_in_order_over_a_resume(run):
     points = [line for line in stats_of(run) if "overview/drift" in line]
     assert [point["cur_nimg"] for point in points] == [8, 16, 24, 32]
     assert all(point["overview/drift"] < 9 and point["kimg"] == point["cur_nimg"] / 1000 for point in points)
+    assert [point["schedule/step"] for point in points] == [1, 2, 3, 4]
     assert {"loss/total", "schedule/resolution", "overview/images_per_second", "time"} <= points[0].keys()
 
 
@@ -74,7 +75,13 @@ def test_the_log_tells_with_times_what_happened(run):
     lines = (run / "log.txt").read_text().splitlines()
     assert all(time.strptime(line[:19], "%Y-%m-%d %H:%M:%S") for line in lines)
     text = "\n".join(line[21:] for line in lines)
-    for said in (f"Process {os.getpid()} on", "starts.", "resumes at 0.016 kimg", "0.024 kimg: 8px, drift", "finished"):
+    for said in (
+        f"Process {os.getpid()} on",
+        "starts.",
+        "resumes at 0.016 kimg",
+        "0.024 kimg, step 3: 8px, drift",
+        "finished",
+    ):
         assert said in text
 
 

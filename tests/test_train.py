@@ -93,8 +93,9 @@ def test_tensorboard_shows_scalars_and_pictures(run):
     tags = events.Tags()
     assert {
         "loss/total", "gradient/norm", "memory/peak_host_gib", "schedule/alpha", "schedule/learning_rate",
-        "schedule/resolution", "speed/sec_per_kimg", "1_overview/diversity", "1_overview/images_per_second",
-        "displacement/cls", "displacement/l1_8x8", "displacement/l3_1x1", "displacement/rgb_4x4", "spread/cls",
+        "schedule/resolution", "schedule/step", "speed/sec_per_kimg", "1_overview/diversity",
+        "1_overview/images_per_second", "displacement/cls", "displacement/l1_8x8", "displacement/l3_1x1",
+        "displacement/rgb_4x4", "spread/cls",
     } <= set(tags["scalars"])  # fmt: skip
     pictures = ["1_generated", "2_real", "3_pyramids", "4_interpolation"]
     assert sorted(tags["images"]) == [f"2_pictures/{name}" for name in pictures]

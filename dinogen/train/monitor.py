@@ -50,6 +50,7 @@ class Monitor:
     def __init__(self, config: RunConfig, cur_nimg: int, preview: Preview, stop: StopRequest, writes: bool):
         self.config, self.preview, self.stop, self.writes = config, preview, stop, writes
         self.start = self.cur_nimg = cur_nimg
+        self.cur_step = 0
         self.total = max(cur_nimg, int(config.schedule.total_kimg * 1000))
         self.folder = RunFolder(Path(config.output))
         self.sums: dict[str, Tensor | float] = {}
@@ -79,9 +80,15 @@ class Monitor:
             LOG.debug(f"Ended by an error at {self.cur_nimg / 1000:.3f} kimg: {error or type(error).__name__}")
         self.open.close()
 
-    def record(self, cur_nimg: int, statistics: dict[str, Tensor | float]) -> None:
-        """Add the statistics of a step, which ended at this clock, to the averages; nothing waits for the device."""
-        self.cur_nimg = cur_nimg
+    def record(self, cur_nimg: int, cur_step: int, statistics: dict[str, Tensor | float]) -> None:
+        """Add the statistics of a step, which ended at this clock, to the averages; nothing waits for the device.
+
+        Args:
+            cur_nimg: real images seen so far.
+            cur_step: steps taken so far.
+            statistics: of the step, by name.
+        """
+        self.cur_nimg, self.cur_step = cur_nimg, cur_step
         for name, value in statistics.items():
             self.sums[name] = self.sums.get(name, 0) + value
             self.counts[name] = self.counts.get(name, 0) + 1
@@ -111,6 +118,7 @@ class Monitor:
         scalars |= {f"{OVERVIEW}/{name}": value for name, value in overview.items()}
         scalars |= {
             "schedule/resolution": stage.resolution,
+            "schedule/step": self.cur_step,
             "schedule/alpha": stage.alpha,
             "schedule/learning_rate": learning_rate_at(self.cur_nimg, self.config),
             "speed/sec_per_kimg": seconds / max(images, 1) * 1000,
@@ -132,7 +140,8 @@ class Monitor:
         spread = f", spread {self.latest['spread']:.3f}" if "spread" in self.latest else ""
         left = f", {max(0.0, self.stop.minutes_left):.1f} min left" if self.stop.max_minutes is not None else ""
         speed = self.latest["images_per_second"]
-        LOG.debug(f"{self.cur_nimg / 1000:.3f} kimg: {text}{spread}, {speed:.1f} images/s{left}")
+        where = f"{self.cur_nimg / 1000:.3f} kimg, step {self.cur_step}"
+        LOG.debug(f"{where}: {text}{spread}, {speed:.1f} images/s{left}")
 
     def log_judgement(self, report: Mapping[str, Any]) -> None:
         """Write what a judge found, at the present clock."""
