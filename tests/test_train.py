@@ -176,7 +176,7 @@ def test_the_clock_on_the_wall_stops_and_saves(shards32, tmp_path):
 
 
 def test_after_kill_9_the_same_command_ends_where_an_undisturbed_run_ends(shards32, tmp_path):
-    often = ["--schedule.total_kimg=0.32", "--saving.checkpoint_kimg=0.032"]
+    often = ["--schedule.total_kimg=0.16", "--saving.checkpoint_kimg=0.016"]
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     assert start(flags(shards32, undisturbed, *often)).wait() == 0
 
@@ -185,12 +185,12 @@ def test_after_kill_9_the_same_command_ends_where_an_undisturbed_run_ends(shards
     process.kill()
     process.wait()
     last = newest(killed, "checkpoints/nimg*")
-    assert last.name < "nimg000000000320", "it was killed in the middle"
+    assert last.name < "nimg000000000160", "it was killed in the middle"
 
     out, err = start(flags(shards32, killed, *often)).communicate()
     assert f"Resuming from {last}" in out, err
     ends = [newest(folder, "checkpoints/nimg*") for folder in (undisturbed, killed)]
-    assert ends[0].name == ends[1].name == "nimg000000000320"
+    assert ends[0].name == ends[1].name == "nimg000000000160"
     for name in ("generator", "ema", "optimizer", "random"):
         one, other = (load_file(end / f"{name}.safetensors") for end in ends)
         assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one), name
