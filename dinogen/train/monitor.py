@@ -50,7 +50,6 @@ class Monitor:
     def __init__(self, config: RunConfig, cur_nimg: int, preview: Preview, stop: StopRequest, writes: bool):
         self.config, self.preview, self.stop, self.writes = config, preview, stop, writes
         self.start = self.cur_nimg = cur_nimg
-        self.cur_step = 0
         self.total = max(cur_nimg, int(config.schedule.total_kimg * 1000))
         self.folder = RunFolder(Path(config.output))
         self.sums: dict[str, Tensor | float] = {}
@@ -80,15 +79,9 @@ class Monitor:
             LOG.debug(f"Ended by an error at {self.cur_nimg / 1000:.3f} kimg: {error or type(error).__name__}")
         self.open.close()
 
-    def record(self, cur_nimg: int, cur_step: int, statistics: dict[str, Tensor | float]) -> None:
-        """Add the statistics of a step, which ended at this clock, to the averages; nothing waits for the device.
-
-        Args:
-            cur_nimg: real images seen so far.
-            cur_step: steps taken so far.
-            statistics: of the step, by name.
-        """
-        self.cur_nimg, self.cur_step = cur_nimg, cur_step
+    def record(self, cur_nimg: int, statistics: dict[str, Tensor | float]) -> None:
+        """Add the statistics of a step, which ended at this clock, to the averages; nothing waits for the device."""
+        self.cur_nimg = cur_nimg
         for name, value in statistics.items():
             self.sums[name] = self.sums.get(name, 0) + value
             self.counts[name] = self.counts.get(name, 0) + 1
@@ -102,8 +95,8 @@ class Monitor:
         reached = self.start + (self.cur_nimg - self.start) / min(1.0, self.stop.time_used)
         return min(self.total, round(reached))
 
-    def log_scalars(self, stage: Stage) -> None:
-        """Write the averages since the last call; skipped steps do not count."""
+    def log_scalars(self, stage: Stage, cur_step: int) -> None:
+        """Write the averages since the last call and the steps taken so far; skipped steps do not count in averages."""
         now = time.monotonic()
         means = {name: float(total / self.counts[name]) for name, total in self.sums.items()}
         seconds, images = now - self.logged_at[0], self.cur_nimg - self.logged_at[1]
@@ -118,7 +111,7 @@ class Monitor:
         scalars |= {f"{OVERVIEW}/{name}": value for name, value in overview.items()}
         scalars |= {
             "schedule/resolution": stage.resolution,
-            "schedule/step": self.cur_step,
+            "schedule/step": cur_step,
             "schedule/alpha": stage.alpha,
             "schedule/learning_rate": learning_rate_at(self.cur_nimg, self.config),
             "speed/sec_per_kimg": seconds / max(images, 1) * 1000,
@@ -129,9 +122,9 @@ class Monitor:
         if "spread" in overview:
             scalars["diversity/alarm"] = float(self.watch_spread(overview["spread"]))
         self.trackers.log(scalars, self.cur_nimg)
-        self.say_where(stage, means.get("loss", math.nan))
+        self.say_where(stage, cur_step, means.get("loss", math.nan))
 
-    def say_where(self, stage: Stage, loss: float) -> None:
+    def say_where(self, stage: Stage, cur_step: int, loss: float) -> None:
         """One line for the log, and its short form behind the bar."""
         fading = f", fading in {stage.alpha:.0%}" if stage.alpha < 1 else ""
         shown = f"drift {self.latest['drift']:.3f}" if "drift" in self.latest else f"loss {loss:.3f}"
@@ -140,7 +133,7 @@ class Monitor:
         spread = f", spread {self.latest['spread']:.3f}" if "spread" in self.latest else ""
         left = f", {max(0.0, self.stop.minutes_left):.1f} min left" if self.stop.max_minutes is not None else ""
         speed = self.latest["images_per_second"]
-        where = f"{self.cur_nimg / 1000:.3f} kimg, step {self.cur_step}"
+        where = f"{self.cur_nimg / 1000:.3f} kimg, step {cur_step}"
         LOG.debug(f"{where}: {text}{spread}, {speed:.1f} images/s{left}")
 
     def log_judgement(self, report: Mapping[str, Any]) -> None:

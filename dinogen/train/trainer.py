@@ -169,10 +169,10 @@ class Trainer:
                     # Not in the step: a dry run takes steps of the warm-up after later ones.
                     if self.cur_nimg >= self.config.warmup_nimg:
                         self.comparer.coder.clear()
-                    monitor.record(self.cur_nimg, self.cur_step, scalars)
+                    monitor.record(self.cur_nimg, scalars)
                     ended = self.asked_to_stop > 0 or self.finished
                     if ended or self.crossed(before, self.config.saving.log_kimg):
-                        monitor.log_scalars(stage)
+                        monitor.log_scalars(stage, self.cur_step)
                     if ended:
                         break
                     self.write_regularly(before, monitor)
