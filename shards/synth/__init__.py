@@ -21,7 +21,7 @@ from shards.synth.captions import row_of, write_captions
 from shards.synth.draw import draw_person
 from shards.synth.person import Person, in_studio, sample_person
 
-STYLE = 4  # raise it with every change to the drawing: portraits of an older style are drawn anew
+STYLE = 5  # raise it with every change to the drawing: portraits of an older style are drawn anew
 SIGNATURE = re.compile(rb"dinogen synth, style (\d+), (seed \d+, (?:studio, )?portrait \d+)(?!\d)")
 JPEG_QUALITY = 95
 # Anybody may do anything with a drawing, and shards and model cards can say so.

@@ -191,7 +191,8 @@ def _sample_skin(rng: np.random.Generator, age: str) -> dict:
 
 
 def _sample_hair(rng: np.random.Generator, person: str, age: str, skin: str) -> dict:
-    fair = {"black": 10, "dark brown": 20, "brown": 27, "red": 13, "blond": 28}
+    # More red hair and full beards than streets have: words learn slowly what few portraits show.
+    fair = {"black": 10, "dark brown": 18, "brown": 20, "red": 26, "blond": 26}
     dark = {"black": 60, "dark brown": 30, "brown": 8, "blond": 1}
     weights = dict(
         {"pale": fair, "light": fair, "olive": {"black": 35, "dark brown": 35, "brown": 22, "blond": 8}}.get(skin, dark)
@@ -202,7 +203,6 @@ def _sample_hair(rng: np.random.Generator, person: str, age: str, skin: str) -> 
     hair = draw_lot(rng, HAIRS_OF[person])
     colour = draw_lot(rng, weights)
     fringe = hair in MAY_HAVE_FRINGE and person != "man" and rng.random() < 0.45
-    # More full beards than streets have: words learn slowly what few portraits show.
     beards = {"none": 40, "stubble": 12, "full beard": 32, "moustache": 8, "goatee": 8}
     beard = draw_lot(rng, beards) if person == "man" else "none"
     return {
