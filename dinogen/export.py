@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.export import ExportedProgram
@@ -378,12 +379,26 @@ def about_model(generator: Generator, licence: str) -> dict[str, str]:
     if generator.takes_words:
         about |= {"text_encoder": public_name(generator.reader.name), "most_guidance": f"{generator.reader.guidance:g}"}
     if run is None:
-        return about
+        return about | handed_on(generator, licence)
     with suppress(DamagedFile, UsageError, KeyError, TypeError, ValueError, AttributeError):
         spec = read_specs(run / "teacher.json").finest
         about["teacher"] = f"{public_name(spec.teacher)} ({spec.teacher_sha256})"
-    with suppress(DamagedFile):
-        report = read_json(run / "report.json")
-        figures = {name: value for name, value in report.items() if isinstance(value, int | float)}
-        about["figures"] = json.dumps(figures)
+    with suppress(DamagedFile, AttributeError):
+        about["figures"] = numbers_of(read_json(run / "report.json"))
     return about
+
+
+def handed_on(generator: Generator, licence: str) -> dict[str, str]:
+    """What the weights of an exported snapshot say of it; nothing for one that was not exported."""
+    (weights,) = locate(generator.model, WEIGHTS_FILE)
+    with safe_open(weights, framework="pt") as file:
+        about = file.metadata() or {}
+    told = {name: about[name] for name in ("licence", "teacher") if name in about}
+    with suppress(ValueError, KeyError, AttributeError):
+        told["figures"] = numbers_of(json.loads(about["figures"]))
+    return told if licence == NOT_STATED else told | {"licence": licence}
+
+
+def numbers_of(report: Mapping[str, Any]) -> str:
+    """The figures of a report, as JSON."""
+    return json.dumps({name: value for name, value in report.items() if isinstance(value, int | float)})

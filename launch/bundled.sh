@@ -12,6 +12,7 @@ dinogen pack --input "$work/crops" --output "$work/shards" --captions "$work/pho
     --teacher "${TEACHER:-facebook/dinov2-small}" --stages 64 128
 OMP_NUM_THREADS=1 torchrun --standalone --nproc_per_node 2 -m launch.train --config drawn128 --data "$work/shards" \
     --output "$work/run" "$@"
+dinogen evaluate --model "$work/run" --count 200 --output "$work/run/report.json"
 rm -rf dinogen/bundled
 dinogen export --model "$work/run" --format safetensors --precision fp16 --licence apache-2.0 --output dinogen/bundled
 sed -i 's/aligned crops of faces\./aligned crops of portraits that `dinogen synth` drew. They show nobody./' \

@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from dinogen import Generator
+from dinogen.export import about_model
 from dinogen.opening import load_generator
 from helpers.text_models import save_clip
 from helpers.worded import save_worded
@@ -138,6 +139,10 @@ def test_a_snapshot_in_16_bits_is_half_as_large_and_opens(run, generator, tmp_pa
     assert {value.dtype for value in load_generator(folder).state_dict().values()} == {torch.float32}
     with safe_open(folder / "model.safetensors", "pt") as file:
         assert file.metadata()["licence"] == "mit"
+    about = about_model(opened, "not stated")
+    assert about["licence"] == "mit" and about["teacher"] == "dino (0123456789abcdef)", "it hands on what was known"
+    assert json.loads(about["figures"]) == {"face_rate": 0.9}
+    assert about_model(opened, "cc-by-4.0")["licence"] == "cc-by-4.0"
     sizes = [(each / "model.safetensors").stat().st_size for each in (folder, run / "snapshots" / "kimg000001.000")]
     assert sizes[0] < sizes[1] * (0.7 if precision == "fp16" else 1.1)
 

@@ -132,6 +132,7 @@ def stand_ins(tmp_path) -> Path:
 # ---- one machine
 
 
+@pytest.mark.slow  # the quick tests have two nodes below
 def test_two_processes_on_one_machine_finish_a_run(shards32, tmp_path):
     env = surroundings(DATA=shards32, OUTPUT=tmp_path / "run", NUM_PROCESSES=2)
     done = run([*NODE, *TINY, "--schedule.total_kimg=0.016"], env)

@@ -259,6 +259,7 @@ def test_a_second_trainer_is_refused_and_a_closed_terminal_saves(shards32, tmp_p
     assert main([*arguments, "--machine.max_minutes=0.001"]) == 0, "the lock is open again"
 
 
+@pytest.mark.slow
 def test_nohup_keeps_a_run_going(shards32, tmp_path):
     arguments = small(shards32, tmp_path / "run", "--schedule.total_kimg=0.4")
     process = subprocess.Popen(

@@ -95,7 +95,9 @@ def test_slow_work_on_one_rank_is_no_alarm(shards32, tmp_path):
     assert [code for code, _ in run.ends()] == [143, 143]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGUSR1, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [pytest.param(signal.SIGUSR1, 143, marks=pytest.mark.slow), (signal.SIGINT, 130)]
+)
 def test_other_requests_to_stop_save_as_well(shards32, tmp_path, number, code):
     run = start(shards32, tmp_path, 1)
     wait_for_step(run, 1)

@@ -188,6 +188,7 @@ def test_from_large_teachers_on_several_ranks_share_the_weights(tiny):
     assert not wants_sharding(large, "fsdp", 1), "one rank has nobody to share with"
 
 
+@pytest.mark.slow  # the quick tests share one in test_oracle.py
 def test_ranks_that_share_a_teacher_see_what_the_whole_one_sees(tmp_path):
     folders = [tmp_path / kind for kind in ("dinov2", "registers", "dinov3")]
     for folder in folders:

@@ -34,7 +34,7 @@ def weights_at(run: Path, nimg: int) -> dict[str, torch.Tensor]:
     return load_file(run / "checkpoints" / f"nimg{nimg:012d}" / "generator.safetensors")
 
 
-@pytest.mark.parametrize("encoder", ["clip", "siglip", "embedded"])
+@pytest.mark.parametrize("encoder", ["clip", pytest.param("siglip", marks=pytest.mark.slow), "embedded"])
 def test_a_run_that_was_interrupted_continues_bitwise(captioned32, tmp_path, encoder):
     """Words also learn, in the style and, with an encoder that has tokens, in the attention; then prompts are read."""
     attention = encoder != "embedded"
