@@ -61,6 +61,16 @@ def test_glasses_come_when_they_are_asked_for(bundled):
     assert (with_bridge > without).float().mean() > 0.8 and (with_bridge - without).mean() > 8
 
 
+def test_beards_come_when_they_are_asked_for_and_not_when_they_are_denied(bundled):
+    """The chin is darker with one."""
+    chins = [
+        bundled.sample(16, prompt=prompt, output="pt").float()[:, :, 92:108, 48:80].mean(dim=(1, 2, 3))
+        for prompt in ("a man with a beard", "a man with no beard", "a woman with red hair")
+    ]
+    for bare in chins[1:]:
+        assert (bare > chins[0]).float().mean() > 0.7 and (bare - chins[0]).mean() > 10
+
+
 def test_commands_draw_with_it_unless_told_otherwise(bundled, tmp_path, capsys):
     assert main(["--count", "2", "--prompt", "a man with glasses and a red beard", "--output", str(tmp_path)]) == 0
     assert "--model bundled" not in capsys.readouterr().err
