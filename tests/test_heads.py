@@ -201,6 +201,7 @@ def test_their_weight_rises_once_they_are_on():
     assert [term.is_on(*at) for at in ((9_999, 32), (10_000, 16), (10_000, 32))] == [False, False, True]
 
 
+@pytest.mark.slow  # the quick tests have heads on two ranks in test_oracle.py
 def test_two_ranks_learn_what_one_learns_from_the_whole_batch(tmp_path):
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone"]
     done = subprocess.run(

@@ -29,7 +29,7 @@ def found_by(ranks: int, ways: list[str], data: Path, folder: Path) -> dict[str,
 @pytest.mark.parametrize(
     ("ways", "counts"),
     [
-        (["masked", "banded", "paired", "coded", "sliced", "text", "previous"], [2]),
+        (["masked", "heads", "banded", "paired", "coded", "sliced", "text", "previous"], [2]),
         pytest.param([*oracle.WAYS], [2, 4], marks=pytest.mark.slow),
     ],
 )

@@ -175,11 +175,9 @@ def test_the_clock_on_the_wall_stops_and_saves(shards32, tmp_path):
 # ---- going on
 
 
-def test_after_kill_9_the_same_command_ends_where_an_undisturbed_run_ends(shards32, tmp_path):
-    often = ["--schedule.total_kimg=0.16", "--saving.checkpoint_kimg=0.016"]
-    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    assert start(flags(shards32, undisturbed, *often)).wait() == 0
-
+def test_after_kill_9_the_same_command_ends_where_an_undisturbed_run_ends(run, shards32, tmp_path):
+    often = ["--schedule.total_kimg=0.16", "--saving.snapshot_kimg=0.032", "--saving.checkpoint_kimg=0.016"]
+    killed = tmp_path / "killed"
     process = start(flags(shards32, killed, *often))
     wait_for(lambda: len(list(killed.glob("checkpoints/nimg*"))) == 2)
     process.kill()
@@ -189,13 +187,14 @@ def test_after_kill_9_the_same_command_ends_where_an_undisturbed_run_ends(shards
 
     out, err = start(flags(shards32, killed, *often)).communicate()
     assert f"Resuming from {last}" in out, err
-    ends = [newest(folder, "checkpoints/nimg*") for folder in (undisturbed, killed)]
+    ends = [newest(folder, "checkpoints/nimg*") for folder in (run, killed)]
     assert ends[0].name == ends[1].name == "nimg000000000160"
     for name in ("generator", "ema", "optimizer", "random"):
         one, other = (load_file(end / f"{name}.safetensors") for end in ends)
         assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one), name
 
 
+@pytest.mark.slow  # the quick tests stop one in test_docker.py and two in test_ranks.py
 def test_a_request_to_stop_saves_and_exits_143(shards32, tmp_path):
     process = start(flags(shards32, tmp_path / "run", "--schedule.total_kimg=1e6"))
     wait_for(lambda: list((tmp_path / "run").glob("tensorboard/*")))
