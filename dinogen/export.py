@@ -14,7 +14,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.export import ExportedProgram
@@ -33,7 +32,7 @@ from dinogen.opening import CONFIG_FILE, WEIGHTS_FILE, load_generator, locate, r
 from dinogen.pyramid import read_specs
 from dinogen.reader import NOTES_FILE, WHITENING_FILE
 from dinogen.sample import draw, latents
-from dinogen.tensor_files import DamagedFile, read_json
+from dinogen.tensor_files import DamagedFile, metadata_of, read_json
 
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 OPSET = 18
@@ -391,8 +390,7 @@ def about_model(generator: Generator, licence: str) -> dict[str, str]:
 def handed_on(generator: Generator, licence: str) -> dict[str, str]:
     """What the weights of an exported snapshot say of it; nothing for one that was not exported."""
     (weights,) = locate(generator.model, WEIGHTS_FILE)
-    with safe_open(weights, framework="pt") as file:
-        about = file.metadata() or {}
+    about = metadata_of(weights)
     told = {name: about[name] for name in ("licence", "teacher") if name in about}
     with suppress(ValueError, KeyError, AttributeError):
         told["figures"] = numbers_of(json.loads(about["figures"]))

@@ -3,14 +3,13 @@
 import sys
 from pathlib import Path
 
-from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, float32
 
 from dinogen.errors import DinogenError
 from dinogen.files import atomic_file
 from dinogen.networks import Generator
-from dinogen.tensor_files import DamagedFile, read_tensors
+from dinogen.tensor_files import DamagedFile, metadata_of, read_tensors
 
 STYLE_FILE = "w.safetensors"
 
@@ -41,8 +40,7 @@ def read_style(path: Path, network: Generator) -> Tensor:
     try:
         shape = len(network.synthesis.blocks), network.w_dim
         w = read_tensors(path, {"w": (shape, float32)})["w"]
-        with safe_open(path, "pt") as file:
-            maker = (file.metadata() or {}).get("generator")
+        maker = metadata_of(path).get("generator")
     except DamagedFile as error:
         raise DinogenError(f"{error}; it takes a {STYLE_FILE} that dinogen project wrote for this model") from error
     if maker != network.fingerprint:

@@ -95,6 +95,12 @@ def read_tensors(
     return {name: value.float() for name, value in tensors.items()} if perhaps_halved else tensors
 
 
+def metadata_of(path: Path) -> dict[str, str]:
+    """The notes in a safetensors file that was read before; none if it has none."""
+    with safe_open(path, framework="pt") as file:
+        return file.metadata() or {}
+
+
 def check_header(path: Path) -> None:
     """Refuse what begins like no safetensors file of ours before a library looks at it."""
     if not path.is_file():
